@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What cffi's generated wrapper includes for `target._native`. */
+#ifndef VSCSI_TARGET_H
+#define VSCSI_TARGET_H
+
+#include "native.h"
+
+#include "target.cdef.h"
+
+#endif

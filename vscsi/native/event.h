@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * An event channel of the local bus: one end of a SOCK_SEQPACKET pair. A signal is one message; a full queue means
+ * that a signal is already pending. Flags are given with every call because a peer shares nothing with our end:
+ * unlike an eventfd, whose O_NONBLOCK the peer could clear.
+ */
+#ifndef VSCSI_EVENT_H
+#define VSCSI_EVENT_H
+
+#include <errno.h>
+#include <sys/socket.h>
+
+/* 0 sent or already pending; -EPIPE the peer is gone; other negative errno. Never blocks, never raises SIGPIPE. */
+static inline int vscsi_event_send(int fd)
+{
+    for (;;) {
+        if (send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
+            return 0;
+        if (errno == EAGAIN || errno == ENOBUFS)
+            return 0;
+        if (errno == EINTR)
+            continue;
+        return errno == ECONNRESET ? -EPIPE : -errno;
+    }
+}
+
+/*
+ * Takes what is pending: the number of signals (at least 1), 0 for none, -EPIPE when the peer is gone.
+ * Bounded, so that a peer that kicks in a storm cannot hold us here; the rest stays pending.
+ */
+static inline int vscsi_event_drain(int fd)
+{
+    char buf[8];
+    for (int n = 0; n < 64; n++) {
+        ssize_t got = recv(fd, buf, sizeof buf, MSG_DONTWAIT);
+        if (got > 0)
+            continue;
+        if (got == 0)
+            return -EPIPE;
+        if (errno == EAGAIN)
+            return n;
+        if (errno == EINTR)
+            continue;
+        return errno == ECONNRESET ? -EPIPE : -errno;
+    }
+    return 64;
+}
+
+#endif
