@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Loads `target._native` and refuses a stale binary. Exports its `ffi` and `lib`, which include those of `vscsi.native`."""
+"""Loads `target._native` and refuses a stale binary.
+
+Exports its `ffi` and `lib`, which include those of `vscsi.native`. Knows no policy.
+"""
 
 from target._native import ffi, lib
 from vscsi.native import check_stamp

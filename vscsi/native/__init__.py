@@ -20,7 +20,9 @@ def check_stamp(module: str, built: str) -> None:
     """Raise ImportError if `built`, the stamp in the binary, is not that of the C files installed beside it."""
     expected = stamp(ROOT)
     if built != expected:
-        raise ImportError(f"{module} was built from other C sources (stamp {built}, expected {expected}); run 'make setup'")
+        raise ImportError(
+            f"{module} was built from other C sources (stamp {built}, expected {expected}); run 'make setup'"
+        )
 
 
 check_stamp("vscsi._native", ffi.string(lib.vscsi_stamp()).decode())

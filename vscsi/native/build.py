@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Builds the three native modules: `vscsi._native`, and `target._native` and `initiator._native`, which include it.
 
-Knows where C files are and how they are compiled; run at build time only (cffi's compiler is never imported at run time).
+Knows where C files are and how they are compiled; run at build time only, so that cffi's compiler is never imported
+at run time.
 Every C file of a folder belongs to that folder's module; shared C is compiled, hidden, into each.
 """
 

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# The one way in: every target sets up what it needs by itself. Knows commands; how to install is in scripts/setup.sh.
+
+PYTHON ?=
+TIME ?= 60
+TESTS ?= tests
+ARGS ?=
+export PYTHON
+
+BIN := .venv/bin
+SETUP := scripts/setup.sh
+ASAN := VENV=.venv-asan VSCSI_SANITIZE=address,undefined $(SETUP)
+
+.PHONY: help setup demo test lint format asan tsan fuzz stress bench clean
+
+help:
+	@echo 'make setup              install what is missing, build, install into .venv'
+	@echo 'make demo               serve an image, inquire, write, read back, compare the protocols'
+	@echo 'make test               every test (TESTS=path for some, ARGS="-k word" for pytest)'
+	@echo 'make lint               ruff, mypy, import directions; C warnings are errors in every build'
+	@echo 'make format             let ruff format the Python files'
+	@echo 'make asan               the tests with AddressSanitizer and UndefinedBehaviorSanitizer, built in .venv-asan'
+	@echo 'make tsan               the C stress programs with ThreadSanitizer, TIME=60 seconds each'
+	@echo 'make stress             the C stress programs in every variant, TIME=60 seconds each'
+	@echo 'make fuzz               the fuzz tests, again and again with new seeds, for TIME=60 seconds'
+	@echo 'make bench              bench/compare.py (ARGS="--quick")'
+	@echo 'make clean              remove everything that was built or installed here'
+
+setup:
+	@$(SETUP)
+
+demo: setup
+	$(BIN)/python scripts/demo.py $(ARGS)
+
+test: setup
+	$(BIN)/pytest $(TESTS) $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/imports.py
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Python itself is not built for leak checking; the C programs of the tests check their own leaks.
+asan:
+	@$(ASAN)
+	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 .venv-asan/bin/pytest --timeout=600 $(TESTS) $(ARGS)
+
+tsan: setup
+	VSCSI_STRESS_SECONDS=$(TIME) $(BIN)/pytest --timeout=0 -k tsan $(TESTS) $(ARGS)
+
+stress: setup
+	VSCSI_STRESS_SECONDS=$(TIME) $(BIN)/pytest --timeout=0 -m stress $(TESTS) $(ARGS)
+
+fuzz: setup
+	scripts/fuzz.sh $(TIME) $(TESTS) $(ARGS)
+
+bench: setup
+	$(BIN)/python bench/compare.py $(ARGS)
+
+clean:
+	rm -rf .venv .venv-asan .setup build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find vscsi target initiator bench tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
