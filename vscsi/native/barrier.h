@@ -64,11 +64,15 @@ static inline void vscsi_cpu_relax(void)
 /*
  * Copies between a slot and private memory. Slots are 8-byte aligned and a multiple of 8 long; one relaxed load a
  * word means that no byte of the shared side is read twice. nbytes is rounded up to 8 on both sides.
+ * The private side is some IU's struct: a type that may alias it, or the compiler would reorder the struct's own fields
+ * around the copy.
  */
+typedef uint64_t __attribute__((may_alias)) vscsi_word;
+
 static inline void vscsi_slot_read(void *dst, const void *slot, size_t nbytes)
 {
     const uint64_t *s = slot;
-    uint64_t *d = dst;
+    vscsi_word *d = dst;
     for (size_t i = 0; i < (nbytes + 7) / 8; i++)
         d[i] = vscsi_load64_relaxed(&s[i]);
 }
@@ -76,7 +80,7 @@ static inline void vscsi_slot_read(void *dst, const void *slot, size_t nbytes)
 static inline void vscsi_slot_write(void *slot, const void *src, size_t nbytes)
 {
     uint64_t *d = slot;
-    const uint64_t *s = src;
+    const vscsi_word *s = src;
     for (size_t i = 0; i < (nbytes + 7) / 8; i++)
         vscsi_store64_relaxed(&d[i], s[i]);
 }
