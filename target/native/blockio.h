@@ -3,8 +3,8 @@
  * Block I/O for one loop: the only part of the target that reads or writes images, and the one place where a loop sleeps.
  * Knows descriptors, offsets and buffers; knows no LU, no SCSI, no ring.
  * An engine belongs to the thread that made it; nothing here blocks except bio_wait. Two engines stand behind these
- * functions: io_uring, and a pool of threads where io_uring is refused. On top of either, reads and writes first try
- * preadv2/pwritev2 with RWF_NOWAIT where a probe of that descriptor found that it works.
+ * functions: io_uring, and a pool of threads where io_uring is refused (a third is one file and one row in blockio.c).
+ * On top of either, reads and writes first try preadv2/pwritev2 with RWF_NOWAIT where a probe found that it works.
  */
 #ifndef VSCSI_BLOCKIO_H
 #define VSCSI_BLOCKIO_H
@@ -24,27 +24,31 @@ enum bio_flags {
     BIO_NOWAIT_WRITE = 32
 };
 
-/* One I/O, owned by the caller until bio_reap gives it back. */
+/*
+ * One I/O, the engine's from bio_submit until it has ended. The caller fills the first part; the engine sets the rest,
+ * so a struct bio may be used again as it is.
+ */
 struct bio {
-    struct bio *next;           /* engine's */
+    struct bio *next;           /* the caller's again once ended */
     void *owner;                /* caller's */
-    const struct iovec *iov;    /* stays valid until reaped; any count (the engine splits at IOV_MAX) */
+    const struct iovec *iov;    /* stays valid until ended; any count (the engine splits at IOV_MAX) */
     uint32_t iovcnt;
     int fd;
     uint8_t kind;
     uint8_t flags;
     uint16_t direct_align;      /* with BIO_DIRECT: 512 or 4096 */
     uint64_t offset;
-    uint64_t nbytes;
+    uint64_t nbytes;            /* READ, WRITE: the sum of the iovecs */
     /* result */
     int32_t error;              /* 0 or negative errno; a read past the end of the image is -EIO */
     uint64_t done;              /* bytes moved, from the start */
     /* engine's */
-    struct iovec *work;
-    void *bounce;
-    uint32_t state;
-    uint32_t work_cap;
-    struct iovec inline_work[16];
+    uint8_t *bounce;
+    uint64_t skip;              /* bytes of iov[index] that are done */
+    uint32_t index;             /* the first iovec not wholly done */
+    uint16_t state;
+    uint16_t retries;
+    struct iovec work[16];      /* what is handed to the kernel when it is not the caller's own array */
 };
 
 struct bio_config {
@@ -65,23 +69,30 @@ int bio_engine_kind(const struct bio_engine *e);
 /* Which of BIO_NOWAIT_READ and BIO_NOWAIT_WRITE this descriptor serves. Harmless to the image. */
 uint8_t bio_probe_nowait(int fd, bool writable);
 
-/* Starts an I/O. True: it ended at once (do not reap it). False: it is queued; bio_flush sends it on its way. */
+/* Starts an I/O. True: it ended at once (do not reap it). False: it is queued; bio_flush or bio_wait sends it off. */
 bool bio_submit(struct bio_engine *e, struct bio *bio);
 /* Hands all queued I/O to the kernel or the pool. */
 void bio_flush(struct bio_engine *e);
-/* The next I/O that has ended, or NULL. */
+/* The next I/O that has ended, or NULL. A partly done I/O may have been queued again: flush or wait before sleeping. */
 struct bio *bio_reap(struct bio_engine *e);
+/* Submitted and not reaped. */
 uint32_t bio_in_flight(const struct bio_engine *e);
-/* Asks the kernel to give up an I/O; it is reaped as always, with -ECANCELED if that worked. */
+/* Asks for an I/O in flight to be given up; it is reaped as always, with -ECANCELED if that worked. */
 void bio_cancel(struct bio_engine *e, struct bio *bio);
 
-/* Watches a descriptor for input (and hang-up); `cookie` comes back from bio_ready each time there is some. */
+/*
+ * Watches a descriptor for input (and hang-up); `cookie` comes back from bio_ready each time some arrives. Take it all
+ * until the descriptor would block, or call bio_again: io_uring tells of arrivals, not of what was left behind.
+ * -EEXIST: it is watched already.
+ */
 int bio_watch(struct bio_engine *e, int fd, void *cookie);
 /* No cookie of this descriptor is given after return. */
 void bio_unwatch(struct bio_engine *e, int fd);
+/* Gives the cookie of a watched descriptor once more: for a caller that has left input behind. */
+void bio_again(struct bio_engine *e, int fd);
 /*
  * Sleeps until an I/O ends, a watched descriptor has input, or the time is over (ns; UINT64_MAX: no limit).
- * With timeout 0 it only looks. May return early.
+ * With timeout 0 it only looks. May return early. Sends queued I/O off first.
  */
 void bio_wait(struct bio_engine *e, uint64_t timeout_ns);
 /* The cookie of a watched descriptor that has input, or NULL. */

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Threads that may block: one queue in, one list out, and an eventfd for an owner that sleeps. The whole of the pool
+ * engine's I/O, and what io_uring cannot do without blocking. Knows struct bio's steps; knows no watches and no policy.
+ * The owner is one thread; the eventfd is written only when it said that it is about to sleep.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "blockio_engine.h"
+
+struct bio_workers {
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    struct bio_list queue;
+    struct bio_list done;
+    atomic_uint ended;           /* length of `done`; read without the lock to see whether taking it pays */
+    uint32_t idle;
+    uint32_t threads;
+    int event_fd;
+    bool stop;
+    bool sleeping;
+    bool signalled;              /* the eventfd holds a count */
+    pthread_t thread[];
+};
+
+/* With the lock. */
+static void ended(struct bio_workers *w, struct bio *bio)
+{
+    bio_list_push(&w->done, bio);
+    atomic_fetch_add_explicit(&w->ended, 1, memory_order_release);
+    if (w->sleeping) {
+        w->sleeping = false;
+        w->signalled = true;
+        eventfd_write(w->event_fd, 1);
+    }
+}
+
+static void *run(void *arg)
+{
+    struct bio_workers *w = arg;
+    pthread_mutex_lock(&w->lock);
+    for (;;) {
+        struct bio *bio = bio_list_pop(&w->queue);
+        if (bio != NULL) {
+            pthread_mutex_unlock(&w->lock);
+            bio_run(bio);
+            pthread_mutex_lock(&w->lock);
+            ended(w, bio);
+        } else if (w->stop) {
+            break;
+        } else {
+            w->idle++;
+            pthread_cond_wait(&w->work, &w->lock);
+            w->idle--;
+        }
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+void bio_workers_free(struct bio_workers *w)
+{
+    if (w == NULL)
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->stop = true;
+    pthread_cond_broadcast(&w->work);
+    pthread_mutex_unlock(&w->lock);
+    for (uint32_t i = 0; i < w->threads; i++)
+        pthread_join(w->thread[i], NULL);
+    pthread_cond_destroy(&w->work);
+    pthread_mutex_destroy(&w->lock);
+    close(w->event_fd);
+    free(w);
+}
+
+struct bio_workers *bio_workers_new(uint32_t threads, int *error)
+{
+    struct bio_workers *w = calloc(1, sizeof *w + threads * sizeof w->thread[0]);
+    if (w == NULL) {
+        *error = -ENOMEM;
+        return NULL;
+    }
+    w->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (w->event_fd < 0) {
+        *error = -errno;
+        free(w);
+        return NULL;
+    }
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->work, NULL);
+    bio_list_init(&w->queue);
+    bio_list_init(&w->done);
+    /* Signals are the main thread's. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = 0;
+    while (failed == 0 && w->threads < threads)
+        if ((failed = pthread_create(&w->thread[w->threads], NULL, run, w)) == 0)
+            w->threads++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (w->threads == 0) {
+        bio_workers_free(w);
+        *error = -failed;
+        return NULL;
+    }
+    return w;
+}
+
+void bio_workers_give(struct bio_workers *w, struct bio_list *list)
+{
+    if (list->head == NULL)
+        return;
+    pthread_mutex_lock(&w->lock);
+    uint32_t wake = 0;
+    for (struct bio *bio = list->head; bio != NULL && wake < w->idle; bio = bio->next)
+        wake++;
+    bio_list_move(&w->queue, list);
+    for (; wake > 0; wake--)
+        pthread_cond_signal(&w->work);
+    pthread_mutex_unlock(&w->lock);
+}
+
+bool bio_workers_take(struct bio_workers *w, struct bio_list *to)
+{
+    if (atomic_load_explicit(&w->ended, memory_order_acquire) == 0)
+        return false;
+    pthread_mutex_lock(&w->lock);
+    bio_list_move(to, &w->done);
+    atomic_store_explicit(&w->ended, 0, memory_order_relaxed);
+    pthread_mutex_unlock(&w->lock);
+    return true;
+}
+
+bool bio_workers_cancel(struct bio_workers *w, struct bio *bio)
+{
+    pthread_mutex_lock(&w->lock);
+    bool found = bio_list_remove(&w->queue, bio);
+    if (found) {
+        bio->error = -ECANCELED;
+        ended(w, bio);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return found;
+}
+
+bool bio_workers_sleep(struct bio_workers *w)
+{
+    pthread_mutex_lock(&w->lock);
+    bool nothing = w->done.head == NULL;
+    w->sleeping = nothing;
+    pthread_mutex_unlock(&w->lock);
+    return nothing;
+}
+
+void bio_workers_awake(struct bio_workers *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->sleeping = false;
+    if (w->signalled) {
+        eventfd_t count;
+        eventfd_read(w->event_fd, &count);
+        w->signalled = false;
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+int bio_workers_fd(const struct bio_workers *w)
+{
+    return w->event_fd;
+}
