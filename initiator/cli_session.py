@@ -99,6 +99,17 @@ class Session:
             return self._vbd
         return self.initiator.lun(self.lun)
 
+    @property
+    def socket(self) -> str:
+        """Where the target listens."""
+        from vscsi.bus.local import default_socket_path
+
+        return str(self.path or default_socket_path())
+
+    def uri_of(self, lun: int) -> str:
+        """The URI of a logical unit of this target."""
+        return f"vscsi+unix:///{lun}?socket={self.socket}"
+
     # ---- commands ----
 
     def execute(self, cdb: bytes, *, lun: int | None = None, data_in: int = 0, data_out: bytes = b"") -> bytes:
@@ -149,9 +160,7 @@ class Session:
         if status != CHECK_CONDITION or not sense:
             return CliError(f"{self.command}: {describe(status)}", from_status(status))
         decoded = sense_data.decode(sense)
-        code = from_sense(
-            decoded.key, decoded.asc, decoded.ascq, information_valid=decoded.information is not None
-        )
+        code = from_sense(decoded.key, decoded.asc, decoded.ascq, information_valid=decoded.information is not None)
         return CliError(f"{self.command}: {decoded.describe()}", code)
 
     # ---- output ----

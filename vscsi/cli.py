@@ -8,6 +8,7 @@ working. Knows no command, no device and no socket.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import re
@@ -133,7 +134,7 @@ _DECIMAL = re.compile(r"([0-9]+)([a-z]*)", re.ASCII | re.IGNORECASE)
 
 
 def number(text: str) -> int:
-    """A numeric argument: decimal, `0x1f`, `1fh`, or decimal with a multiplier k M G T P (of 1024), b (512), kB (1000)...
+    """A numeric argument: decimal, `0x1f`, `1fh`, or decimal with a multiplier: k M G T P (1024), b (512), kB (1000).
 
     sg3_utils(8), NUMERIC ARGUMENTS. Raises ValueError.
     """
@@ -152,7 +153,7 @@ def argument(low: int = 0, high: int = (1 << 64) - 1) -> Callable[[str], int]:
         try:
             value = number(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a number (decimal, 0x1f, 1fh; k, M, G multiply)") from None
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number (12, 0x1f, 1fh, 4k, 1M)") from None
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text} is out of range, expected {low} to {high}")
         return value
@@ -173,16 +174,17 @@ def hex_bytes(text: str) -> bytes:
     return bytes(out)
 
 
-def hex_dump(data: bytes, *, columns: bool = True, text: bool = True) -> Iterator[str]:
+def hex_dump(data: bytes, *, columns: bool = True, text: bool = True, start: int = 0) -> Iterator[str]:
     """Lines of a dump in sg3_utils' format, sixteen bytes a line: with offset column (`columns`) and ASCII (`text`).
 
-    Without `columns` it is plain hex, which sg_inq --inhex reads back; then `text` does not count.
+    Without `columns` it is plain hex, which sg_inq --inhex reads back; then `text` does not count. `start` is the
+    offset of the first byte.
     """
-    for start in range(0, len(data), 16):
-        row = data[start : start + 16]
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
         line = f"{row[:8].hex(' ')}  {row[8:].hex(' ')}".rstrip()
         if columns:
-            line = f" {start:02x}".ljust(8) + line
+            line = f" {start + at:02x}".ljust(8) + line
             if text:
                 shown = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in row)
                 line = line.ljust(60) + shown
@@ -199,17 +201,15 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def complain(prog: str, message: str, stream: TextIO | None = None) -> None:
     """One line on stderr; never raises."""
-    try:
+    with contextlib.suppress(OSError):
         print(f"{prog}: {' '.join(message.splitlines())}", file=stream or sys.stderr)
-    except OSError:
-        pass
 
 
 def run(prog: str, body: Callable[[], int]) -> int:
     """Run a program's body and turn whatever ends it into an exit status: no traceback reaches a user by mistake.
 
-    A closed pipe on stdout ends it quietly, as it ends cat; an interrupt gives 128 + SIGINT. What is left, our own bugs,
-    is not hidden: it propagates.
+    A closed pipe on stdout ends it quietly, as it ends cat; an interrupt gives 128 + SIGINT. What is left are our own
+    bugs, which are not hidden.
     """
     try:
         status = body()

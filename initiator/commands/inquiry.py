@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`inquiry`: standard INQUIRY data as sg_inq prints it, or a VPD page as sg_vpd does. Layouts stand in initiator/text."""
+"""`inquiry`: standard INQUIRY data as sg_inq prints it, or a VPD page as sg_vpd does. Words are in initiator/text."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output_options(parser, "the data")
     parser.add_argument("-p", "--page", type=_page, metavar="PG", help="VPD page: number, or abbreviation as sg_vpd's")
     parser.add_argument(
-        "-m", "--maxlen", type=argument(1, 65535), metavar="LEN", help="allocation length (default: what the data needs)"
+        "-m", "--maxlen", type=argument(1, 65535), metavar="LEN", help="allocation length (default: enough)"
     )
 
 

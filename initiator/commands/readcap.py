@@ -70,7 +70,8 @@ def run(args: argparse.Namespace, session: Session) -> int:
         if CAPACITY_10.numbers(data).get("returned_logical_block_address") == TOO_LARGE and not (args.raw or args.hex):
             long = True
     if long:
-        data = session.execute(cdb.READ_CAPACITY_16.build(allocation_length=CAPACITY_16.nbytes), data_in=CAPACITY_16.nbytes)
+        nbytes = CAPACITY_16.nbytes
+        data = session.execute(cdb.READ_CAPACITY_16.build(allocation_length=nbytes), data_in=nbytes)
     layout = CAPACITY_16 if long else CAPACITY_10
     if len(data) < (16 if long else 8):
         raise CliError(f"readcap: the target sent only {len(data)} bytes", ExitStatus.MALFORMED)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Standard INQUIRY data (SPC-5 6.6.2) as sg_inq prints it, letter for letter, and as a dictionary for JSON.
 
-Knows the layout and sg_inq's words. Must not know how the data was fetched; data of any length is shown as far as it goes.
+Knows sg_inq's words. Must not know how the data was fetched; data of any length is shown as far as it goes.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def to_json(data: bytes) -> dict[str, Any]:
     """Every field that came, by its name in the standard."""
     fields: dict[str, Any] = dict(decode(data))
     codes = [fields.pop(name) for name in list(fields) if name.startswith("version_descriptor_")]
-    fields["version_descriptors"] = [
-        {"code": f"0x{code:04x}", "name": VERSION_DESCRIPTORS.get(code)} for code in codes
-    ]
+    fields["version_descriptors"] = [{"code": f"0x{code:04x}", "name": VERSION_DESCRIPTORS.get(code)} for code in codes]
     return fields
 
 

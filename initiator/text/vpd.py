@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """VPD pages as sg_vpd prints them, and as dictionaries for JSON: the registry of pages and those that are plain fields.
 
-A page is one row in SHOWN; one with a structure of its own has a file beside this one. Knows sg_vpd's words; where fields
-stand is in `vscsi/scsi/vpd.py`. Must not know how a page was fetched.
+A page is one row in SHOWN; one with a structure of its own has a file beside this one. Knows sg_vpd's words; where
+fields stand is in `vscsi/scsi/vpd.py`. Must not know how a page was fetched.
 """
 
 from __future__ import annotations
@@ -192,9 +192,7 @@ _CHARACTERISTICS = (
     Row("ZONED=", "zoned", words={0: "0", 1: "1  [host-aware]", 2: "2  [host-managed]", 3: "3"}),
     *(Row(f"{name}=", name.lower(), words={0: "0", 1: "1"}) for name in ("RBWZ", "BOCS", "FUAB", "VBULS")),
 )  # fmt: skip
-_CHARACTERISTICS_LAYOUT = _layout(
-    standard.BLOCK_DEVICE_CHARACTERISTICS, rbwz=bit(8, 3), depopulation_time=be32(12)
-)
+_CHARACTERISTICS_LAYOUT = _layout(standard.BLOCK_DEVICE_CHARACTERISTICS, rbwz=bit(8, 3), depopulation_time=be32(12))
 
 
 def _characteristics_lines(page: bytes) -> Iterator[str]:
@@ -240,7 +238,9 @@ SHOWN: dict[int, Shown] = {
     0x83: Shown("Device Identification VPD page", designators.page_lines, designators.page_fields),
     0x86: Shown("extended INQUIRY data VPD page", _extended_lines, _fields(_EXTENDED)),
     0xB0: Shown("Block limits VPD page (SBC)", _limits_lines, _fields(_LIMITS_LAYOUT)),
-    0xB1: Shown("Block device characteristics VPD page (SBC)", _characteristics_lines, _fields(_CHARACTERISTICS_LAYOUT)),
+    0xB1: Shown(
+        "Block device characteristics VPD page (SBC)", _characteristics_lines, _fields(_CHARACTERISTICS_LAYOUT)
+    ),
     0xB2: Shown("Logical block provisioning VPD page (SBC)", _provisioning_lines, _fields(_PROVISIONING_LAYOUT)),
 }
 
