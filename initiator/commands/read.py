@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace, session: Session) -> int:
     if args.blocks is None and args.lba > device.blocks:
         blocks = 1  # lets the device itself say that this is out of range
     step = max(CHUNK_NBYTES // block, 1)
-    where: AbstractContextManager[IO[bytes]]
-    where = nullcontext(sys.stdout.buffer) if to_stdout else Path(args.file).open("wb")
-    with where as out, progress("read", blocks * block, quiet=args.quiet) as advance:
+    with ExitStack() as stack:
+        out: IO[bytes] = sys.stdout.buffer if to_stdout else stack.enter_context(Path(args.file).open("wb"))
+        advance = stack.enter_context(progress("read", blocks * block, quiet=args.quiet))
         for first in range(args.lba, args.lba + blocks, step):
             data = device.read(first, min(step, args.lba + blocks - first))
             if args.hex:

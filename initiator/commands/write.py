@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -110,8 +110,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
     from_stdin = args.file in (None, "-")
     if from_stdin and sys.stdin.isatty():
         raise CliError("write: not from a terminal; name a FILE or use a pipe", ExitStatus.CONTRADICTING_OPTIONS)
-    where: AbstractContextManager[IO[bytes]]
-    where = nullcontext(sys.stdin.buffer) if from_stdin else Path(args.file).open("rb")
-    with where as source:
+    with ExitStack() as stack:
+        source: IO[bytes] = sys.stdin.buffer if from_stdin else stack.enter_context(Path(args.file).open("rb"))
         _copy(args, source, session.block_device())
     return ExitStatus.OK

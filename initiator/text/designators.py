@@ -87,7 +87,7 @@ def _uuid(value: bytes, code_set: int) -> list[str]:
     if code_set != BINARY or len(value) != 18 or value[0] >> 4 != 1:
         return ["<< expected binary code_set, length 18 >>", value.hex(" ")]
     digits = value[2:].hex()
-    return ["-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))]
+    return ["Locally assigned UUID: " + "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))]
 
 
 TYPES: dict[int, tuple[str, Callable[[bytes, int], list[str]]]] = {
