@@ -63,7 +63,7 @@ struct vi_request {
     const struct vi_segment *out;
     const struct vi_segment *in;
     uint64_t table_offset;     /* memory for an external descriptor table, when more segments than fit inline */
-    uint64_t table_nbytes;
+    uint64_t table_nbytes;     /* 0: the slot's indirect pages serve */
     uint64_t sector;           /* blkif */
     uint64_t sectors;          /* blkif DISCARD */
     uint32_t flags;            /* blkif DISCARD: BLKIF_DISCARD_SECURE */
@@ -73,7 +73,8 @@ struct vi_request {
 struct vi_completion {
     uint64_t cookie;
     uint64_t tag;
-    int32_t error;             /* transport: 0, -EPIPE, -ECONNRESET, -EPROTO, -ECANCELED (ended by a TMF) */
+    int32_t error;             /* transport: 0, -EPIPE, -ECONNRESET, -EPROTO, -EBUSY (a page is still in use) ...;
+                                  -ECANCELED (ended by a TMF), -EIO (refused without a status: response_code) */
     uint8_t status;            /* SCSI status */
     uint8_t response_code;     /* with `responded` */
     uint8_t responded;         /* RSPVALID */
@@ -94,9 +95,17 @@ int vi_flush(struct vi_channel *c);
  * the channel is dead and nothing is left. Completions of vi_execute are not among them.
  */
 int vi_reap(struct vi_channel *c, struct vi_completion *completions, uint32_t max, uint32_t min, int timeout_ms);
-/* Sends one and waits for it. -ETIMEDOUT leaves it outstanding (its tag is in the completion). Waits for credit. */
+/*
+ * Sends one and waits for it. Waits for credit. -ETIMEDOUT leaves it outstanding: its tag is in the completion (0: it was
+ * never sent) and vi_wait collects it. timeout_ms 0: the channel's default.
+ */
 int vi_execute(struct vi_channel *c, const struct vi_request *request, struct vi_completion *completion,
                int timeout_ms);
+/*
+ * Goes on waiting for a request that vi_execute or vi_task_management gave up with -ETIMEDOUT: 0, -ETIMEDOUT, or -ENOENT
+ * (no such tag, or collected already). Until it returns 0 the request's memory belongs to the target. 0 ms: looks once.
+ */
+int vi_wait(struct vi_channel *c, uint64_t tag, struct vi_completion *completion, int timeout_ms);
 /* A task management function, on the credit kept for it. completion->response_code tells. */
 int vi_task_management(struct vi_channel *c, uint8_t function, const uint8_t lun[8], uint64_t task_tag,
                        struct vi_completion *completion, int timeout_ms);
