@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+from vscsi.errors import RemoteProtocolError
+
 from . import wire
 from .errors import BusError, ProtocolError
 from .store import Store, check_batch
@@ -100,13 +102,14 @@ class Connection:
         with self._lock:
             if self._over:
                 return
+            if error is not None:  # it may quote the peer
+                self.error = "".join(c if c.isprintable() else "?" for c in error)
             self._over = True
-            self.error = error
             self._drop_outgoing()
             with contextlib.suppress(OSError):  # the peer was faster
                 self._sock.shutdown(socket.SHUT_RDWR)
         if error is not None:
-            log.log(self.LOG_LEVEL, "%s: connection ended: %s", self._describe(), error)
+            log.log(self.LOG_LEVEL, "%s: connection ended: %s", self._describe(), self.error)
 
     def close(self) -> None:
         """End the connection and close its descriptors. Idempotent. In a forked child the peer notices nothing."""
@@ -139,7 +142,7 @@ class Connection:
         self._process_thread = threading.get_ident()
         try:
             self._receive()
-        except BusError as error:
+        except (BusError, RemoteProtocolError) as error:
             self._end(str(error))
         except Exception:
             log.exception("%s: internal error", self._describe())
@@ -222,7 +225,8 @@ class Connection:
     def watch(self, prefix: str, callback: Callable[[str], None]) -> None:
         """Call `callback(path)` in the thread that runs `process` for each path at or below `prefix` the peer writes.
 
-        The whole batch is in the store by then. A callback that finds the peer breaking a rule raises ProtocolError.
+        The whole batch is in the store by then. A callback that finds the peer breaking a rule raises ProtocolError or
+        vscsi.errors.RemoteProtocolError.
         """
         self.store.watch(prefix, callback)
 

@@ -97,6 +97,10 @@ class Store(Mapping[str, str]):
                 _collect(node, path, found)
             return found
 
+    def below(self, path: str) -> dict[str, str]:
+        """The values below `path`, by their paths relative to it: one consistent snapshot of a device's nodes."""
+        return {at[len(path) + 1 :]: value for at, value in self.subtree(path).items() if at != path}
+
     # ---- writing: for the connection only ----
 
     def apply(self, batch: Mapping[str, str | None], root: str) -> list[str]:
