@@ -104,6 +104,11 @@ static bool inline_io(struct bio *bio)
     return bio_account(bio, moved);
 }
 
+static bool inline_pays(struct bio_engine *e, const struct bio *bio)
+{
+    return e->turn++ < e->ops->inline_turn || bio->nbytes > e->ops->inline_nbytes;
+}
+
 static bool prepare_direct(struct bio_engine *e, struct bio *bio)
 {
     const uint32_t align = bio->direct_align;
@@ -136,7 +141,7 @@ bool bio_submit(struct bio_engine *e, struct bio *bio)
                 return true;
         } else {
             const uint8_t wanted = bio->kind == BIO_READ ? BIO_NOWAIT_READ : BIO_NOWAIT_WRITE;
-            if ((bio->flags & (wanted | BIO_DURABLE)) == wanted && inline_io(bio))
+            if ((bio->flags & (wanted | BIO_DURABLE)) == wanted && inline_pays(e, bio) && inline_io(bio))
                 return true;
         }
     } else if (bio->kind > BIO_DISCARD) {
@@ -158,6 +163,7 @@ void bio_ended(struct bio_engine *e, struct bio *bio)
 
 void bio_flush(struct bio_engine *e)
 {
+    e->turn = 0;
     e->ops->flush(e);
 }
 
@@ -230,6 +236,7 @@ void bio_again(struct bio_engine *e, int fd)
 
 void bio_wait(struct bio_engine *e, uint64_t timeout_ns)
 {
+    e->turn = 0;
     e->ops->wait(e, bio_has_news(e) ? 0 : timeout_ns);
 }
 

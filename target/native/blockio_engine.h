@@ -91,12 +91,16 @@ struct bio_engine {
     struct bio_list done;
     struct bio_watches watches;
     uint32_t in_flight;
+    uint32_t turn;           /* inline attempts since the last flush */
     uint32_t scratch_count;
     uint8_t *scratch[BIO_SCRATCH_KEPT];
 };
 
 struct bio_engine_ops {
     int kind;                /* enum vt_engine */
+    /* After so many inline attempts since the last flush, an I/O of at most inline_nbytes joins the batch instead. */
+    uint32_t inline_turn;
+    uint32_t inline_nbytes;
     /* NULL with *error. Calls bio_engine_init. */
     struct bio_engine *(*create)(const struct bio_config *config, int *error);
     void (*destroy)(struct bio_engine *e);
@@ -151,6 +155,7 @@ bool bio_bounce_account(struct bio *bio, uint64_t moved);
 
 struct bio_workers;
 
+/* 0 threads: the default. */
 struct bio_workers *bio_workers_new(uint32_t threads, int *error);
 /* Nothing may be in their hands. */
 void bio_workers_free(struct bio_workers *w);

@@ -11,7 +11,7 @@
 #include "blockio_engine.h"
 #include "target.h"
 
-enum { POOL_THREADS = 4, POOL_MAX_THREADS = 64, POLL_INPUT = POLLIN | POLLRDHUP };
+enum { POLL_INPUT = POLLIN | POLLRDHUP };
 
 struct pool {
     struct bio_engine base;
@@ -48,7 +48,6 @@ static void pool_destroy(struct bio_engine *e)
 
 static struct bio_engine *pool_create(const struct bio_config *config, int *error)
 {
-    uint32_t threads = config->pool_threads ? config->pool_threads : POOL_THREADS;
     struct pool *p = calloc(1, sizeof *p);
     if (p == NULL) {
         *error = -ENOMEM;
@@ -58,7 +57,7 @@ static struct bio_engine *pool_create(const struct bio_config *config, int *erro
     bio_list_init(&p->queued);
     *error = grow(p, 1);
     if (*error == 0)
-        p->workers = bio_workers_new(threads < POOL_MAX_THREADS ? threads : POOL_MAX_THREADS, error);
+        p->workers = bio_workers_new(config->pool_threads, error);
     if (p->workers == NULL) {
         pool_destroy(&p->base);
         return NULL;
@@ -132,6 +131,7 @@ static void pool_wait(struct bio_engine *e, uint64_t timeout_ns)
 
 const struct bio_engine_ops bio_pool_ops = {
     .kind = VT_ENGINE_POOL,
+    .inline_turn = UINT32_MAX,
     .create = pool_create,
     .destroy = pool_destroy,
     .start = pool_start,

@@ -2,7 +2,9 @@
 /*
  * The io_uring engine: block I/O, multishot polls on watched descriptors and the one place to sleep, all on one ring that
  * belongs to the thread that made it. Knows liburing; what an answer means for an I/O is blockio_step.c's matter.
- * What would block even here (BLKDISCARD) goes to a few threads, started when first needed.
+ * Two things go to a few threads instead, started when first needed: BLKDISCARD, which would block even here, and
+ * durable buffered writes, because io_uring runs the buffered writes of one file one after the other, each with its own
+ * commit: at depth 32 on ext4 300 to 5,000 a second, against 10,000 and more where threads share commits.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -22,9 +24,11 @@ struct uring {
     struct bio_engine base;
     struct io_uring ring;
     struct bio_list pending;     /* what the kernel has no room for */
+    struct bio_list for_workers; /* until the next flush */
     uint32_t in_kernel;
     uint32_t limit;
     struct bio_workers *workers;
+    uint32_t threads;
     bool workers_armed;
     bool unarmed;                /* some poll found no room */
 };
@@ -44,6 +48,8 @@ static struct bio_engine *uring_create(const struct bio_config *config, int *err
     }
     bio_engine_init(&u->base, &bio_uring_ops);
     bio_list_init(&u->pending);
+    bio_list_init(&u->for_workers);
+    u->threads = config->pool_threads;
     u->limit = *u->ring.cq.kring_entries;
     return &u->base;
 }
@@ -148,35 +154,41 @@ static void arm_workers(struct uring *u)
     u->workers_armed = poll_add(u, bio_workers_fd(u->workers), TAG_WORKERS);
 }
 
+static bool is_for_workers(const struct bio *bio)
+{
+    if (bio->kind == BIO_DISCARD)
+        return bio->flags & BIO_BLOCK_DEVICE;
+    return bio->kind == BIO_WRITE && (bio->flags & (BIO_DURABLE | BIO_DIRECT)) == BIO_DURABLE;
+}
+
 static void to_workers(struct uring *u, struct bio *bio)
 {
     if (u->workers == NULL) {
-        u->workers = bio_workers_new(2, &bio->error);
+        u->workers = bio_workers_new(u->threads, &bio->error);
         if (u->workers == NULL) {
             bio_ended(&u->base, bio);
             return;
         }
         arm_workers(u);
     }
-    struct bio_list list;
-    bio_list_init(&list);
-    bio_list_push(&list, bio);
     bio->state |= BIO_STATE_WORKER;
-    bio_workers_give(u->workers, &list);
+    bio_list_push(&u->for_workers, bio);
 }
 
 static void uring_start(struct bio_engine *e, struct bio *bio)
 {
     struct uring *u = from(e);
-    if (bio->kind == BIO_DISCARD && bio->flags & BIO_BLOCK_DEVICE)
+    if (is_for_workers(bio))
         to_workers(u, bio);
     else if (u->pending.head != NULL || !to_kernel(u, bio))
         bio_list_push(&u->pending, bio);
 }
 
-/* What there was no room for. */
+/* Hands on what is queued here, as far as there is room; the ring is not yet submitted. */
 static void refill(struct uring *u)
 {
+    if (u->for_workers.head != NULL)
+        bio_workers_give(u->workers, &u->for_workers);
     if (u->unarmed) {
         u->unarmed = false;
         if (u->workers != NULL && !u->workers_armed)
@@ -282,13 +294,13 @@ static void uring_collect(struct bio_engine *e)
 static void uring_cancel(struct bio_engine *e, struct bio *bio)
 {
     struct uring *u = from(e);
-    if (bio->state & BIO_STATE_WORKER) {
-        bio_workers_cancel(u->workers, bio);
-        return;
-    }
-    if (bio_list_remove(&u->pending, bio)) {
+    if (bio_list_remove(bio->state & BIO_STATE_WORKER ? &u->for_workers : &u->pending, bio)) {
         bio->error = -ECANCELED;
         bio_ended(e, bio);
+        return;
+    }
+    if (bio->state & BIO_STATE_WORKER) {
+        bio_workers_cancel(u->workers, bio);
         return;
     }
     bio->state |= BIO_STATE_CANCEL;
@@ -353,6 +365,8 @@ static void uring_wait(struct bio_engine *e, uint64_t timeout_ns)
 
 const struct bio_engine_ops bio_uring_ops = {
     .kind = VT_ENGINE_URING,
+    .inline_turn = 4,
+    .inline_nbytes = 16384,
     .create = uring_create,
     .destroy = uring_destroy,
     .start = uring_start,

@@ -14,6 +14,8 @@
 
 #include "blockio_engine.h"
 
+enum { DEFAULT_THREADS = 4, MAX_THREADS = 64 };
+
 struct bio_workers {
     pthread_mutex_t lock;
     pthread_cond_t work;
@@ -82,6 +84,10 @@ void bio_workers_free(struct bio_workers *w)
 
 struct bio_workers *bio_workers_new(uint32_t threads, int *error)
 {
+    if (threads == 0)
+        threads = DEFAULT_THREADS;
+    if (threads > MAX_THREADS)
+        threads = MAX_THREADS;
     struct bio_workers *w = calloc(1, sizeof *w + threads * sizeof w->thread[0]);
     if (w == NULL) {
         *error = -ENOMEM;
