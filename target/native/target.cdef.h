@@ -41,6 +41,7 @@ int vt_engine_used(struct vt_target *t);
 
 enum vt_sense {
     VT_SENSE_NONE = 0,
+    VT_SENSE_LOGICAL_UNIT_NOT_READY = 0x020400, /* an aborted I/O does not end: media access is refused until it does */
     VT_SENSE_WRITE_ERROR = 0x030c00,
     VT_SENSE_UNRECOVERED_READ_ERROR = 0x031100,
     VT_SENSE_INTERNAL_TARGET_FAILURE = 0x044400,
@@ -62,7 +63,9 @@ enum vt_op {
     VT_OP_SLOW = 0,          /* a Python worker runs it */
     VT_OP_READ = 1,
     VT_OP_WRITE = 2,
-    VT_OP_SYNC = 3           /* SYNCHRONIZE CACHE */
+    VT_OP_SYNC = 3,          /* SYNCHRONIZE CACHE */
+    VT_OP_LU_RESET = 4       /* no command: LOGICAL UNIT RESET has aborted all tasks; Python drops SPC-2 reservation,
+                                prevention and changed mode pages, then completes it */
 };
 
 enum vt_command_flags {
@@ -250,7 +253,7 @@ struct vt_request {
     int32_t lu;              /* index, or -1: no logical unit has that LUN */
     uint32_t channel;
     uint8_t lun[8];
-    uint8_t op;              /* VT_OP_SLOW, or READ, WRITE, SYNC of a VT_LU_SLOW_STORE */
+    uint8_t op;              /* VT_OP_SLOW, VT_OP_LU_RESET (no CDB), or READ, WRITE, SYNC of a VT_LU_SLOW_STORE */
     uint8_t attribute;
     uint16_t cdb_nbytes;
     uint8_t cdb[200];

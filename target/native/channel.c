@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The loop's side of a channel: takes requests from the ring, publishes responses, suppresses kicks, calms a peer that
+ * kicks without work, and carries out what Python asked by letter. Knows rings and states of channels; what stands in
+ * a slot is the protocol's business (struct vt_protocol_ops). Everything here runs in the channel's loop.
+ */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "core.h"
+#include "event.h"
+#include "load.h"
+
+enum { SPURIOUS_FREE = 16, QUIET_FIRST_NS = 20000, QUIET_LAST_SHIFT = 10 };
+
+static int state_of(struct vt_channel *channel)
+{
+    return atomic_load_explicit(&channel->state, memory_order_relaxed);
+}
+
+void vt_channel_activate(struct vt_channel *channel)
+{
+    if (channel->active || state_of(channel) > CHANNEL_LIVE)
+        return;
+    channel->active = true;
+    channel->next_active = channel->loop->active;
+    channel->loop->active = channel;
+}
+
+void vt_channel_mark_dirty(struct vt_channel *channel)
+{
+    if (channel->dirty)
+        return;
+    channel->dirty = true;
+    channel->next_dirty = channel->loop->dirty;
+    channel->loop->dirty = channel;
+}
+
+static void unwatch(struct vt_channel *channel)
+{
+    if (channel->watched)
+        bio_unwatch(channel->loop->engine, channel->event_fd);
+    channel->watched = false;
+    if (channel->quiet_until_ns)
+        channel->loop->quiet_channels--;
+    channel->quiet_until_ns = 0;
+}
+
+static void watch(struct vt_channel *channel)
+{
+    if (!channel->watched && bio_watch(channel->loop->engine, channel->event_fd, channel) == 0)
+        channel->watched = true;
+}
+
+void vt_channel_error(struct vt_channel *channel, enum vt_error error)
+{
+    if (state_of(channel) > CHANNEL_LIVE)
+        return;
+    atomic_store(&channel->state, CHANNEL_QUIET);
+    unwatch(channel);
+    channel->error_event = (struct vt_event_node){ .type = VT_EVENT_ERROR, .channel = channel->id, .error = error };
+    vt_event_post(channel->target, &channel->error_event);
+}
+
+/* ---- requests ---- */
+
+static struct vt_task *new_task(struct vt_channel *channel)
+{
+    struct vt_task *task = channel->free_tasks;
+    if (!task)
+        return NULL;
+    channel->free_tasks = task->q_next;
+    channel->in_flight++;
+    task->q_next = NULL;
+    task->lu = NULL;
+    task->row = NULL;
+    task->nexus = channel->nexus;
+    task->in_set = task->in_flight = task->cancelled = task->fua = false;
+    task->steps = task->step = 0;
+    task->op = VT_OP_SLOW;
+    task->nbytes = 0;
+    task->response_code = -1;
+    task->blkif_status = BLKIF_RSP_OKAY;
+    task->result.sense_nbytes = 0;
+    task->result.status = 0;
+    task->result.data_out_nbytes = task->result.data_in_nbytes = 0;
+    atomic_store_explicit(&task->aborted, false, memory_order_relaxed);
+    atomic_store_explicit(&task->state, TASK_RUNNING, memory_order_relaxed);
+    vt_buffer_reset(&task->buf[BUF_OUT], false);
+    vt_buffer_reset(&task->buf[BUF_IN], true);
+    return task;
+}
+
+void vt_task_release(struct vt_task *task)
+{
+    struct vt_channel *channel = task->channel;
+    atomic_store_explicit(&task->state, TASK_FREE, memory_order_relaxed);
+    atomic_store_explicit(&task->id, 0, memory_order_relaxed);
+    task->q_next = channel->free_tasks;
+    channel->free_tasks = task;
+    channel->in_flight--;
+    vscsi_store_relaxed(&channel->stats.outstanding, channel->in_flight);
+    /* Whoever waits for this answer may have added requests without a kick: look again before sleeping. */
+    vt_channel_activate(channel);
+    if (channel->in_flight == 0)
+        vt_channel_mark_dirty(channel);
+}
+
+/* A kick without a request behind it costs us two system calls: take fewer of them, the more there were. */
+static void look_was_empty(struct vt_channel *channel)
+{
+    if (!channel->kicked)
+        return;
+    channel->kicked = false;
+    if (++channel->spurious <= SPURIOUS_FREE)
+        return;
+    uint32_t shift = channel->spurious - SPURIOUS_FREE;
+    unwatch(channel);
+    channel->quiet_until_ns = vscsi_now_ns() + ((uint64_t)QUIET_FIRST_NS << (shift < QUIET_LAST_SHIFT ? shift : QUIET_LAST_SHIFT));
+    channel->loop->quiet_channels++;
+}
+
+void vt_channel_unquiet(struct vt_channel *channel)
+{
+    channel->quiet_until_ns = 0;
+    channel->loop->quiet_channels--;
+    watch(channel);
+    vt_channel_activate(channel);
+}
+
+bool vt_channel_pass(struct vt_channel *channel)
+{
+    if (state_of(channel) > CHANNEL_LIVE)
+        return false;
+    int waiting = vscsi_back_unconsumed(&channel->ring);
+    if (waiting == 0) {
+        look_was_empty(channel);
+        return false;
+    }
+    if (waiting < 0) {
+        channel->ring_broken = true;
+        vt_channel_error(channel, VT_ERROR_RING);
+        return true;
+    }
+    channel->kicked = false;
+    channel->spurious = 0;
+    uint32_t count = (uint32_t)waiting;
+    if (count > channel->target->config.batch)
+        count = channel->target->config.batch;
+    uint32_t taken = 0;
+    while (taken < count && state_of(channel) <= CHANNEL_LIVE) {
+        struct vt_task *task = new_task(channel);
+        if (!task)
+            break;
+        const void *slot = vscsi_back_request(&channel->ring);
+        vscsi_back_consume(&channel->ring);
+        taken++;
+        channel->ops->take(task, slot);
+    }
+    vt_bump(&channel->stats.requests, taken);
+    vscsi_store_relaxed(&channel->stats.outstanding, channel->in_flight);
+    return taken > 0;
+}
+
+/* Before the loop sleeps: true if there is nothing and the next request will kick. */
+bool vt_channel_rest(struct vt_channel *channel)
+{
+    if (state_of(channel) > CHANNEL_LIVE)
+        return true;
+    return vscsi_back_final_check(&channel->ring) == 0;
+}
+
+void vt_channel_event(struct vt_channel *channel)
+{
+    int kicks = vscsi_event_drain(channel->event_fd);
+    if (kicks < 0) {
+        vt_channel_error(channel, VT_ERROR_EVENT_CHANNEL);
+        unwatch(channel);
+        return;
+    }
+    vt_bump(&channel->stats.kicks_received, (uint64_t)kicks);
+    if (kicks)
+        channel->kicked = true;
+    vt_channel_activate(channel);
+}
+
+/* ---- responses ---- */
+
+void vt_channel_write(struct vt_channel *channel, const void *response, uint32_t nbytes)
+{
+    if (channel->ring_broken)
+        return;
+    void *slot = vscsi_back_next_response(&channel->ring);
+    if (!slot)
+        return;
+    vscsi_slot_write(slot, response, nbytes);
+    vt_bump(&channel->stats.responses, 1);
+    vt_channel_mark_dirty(channel);
+}
+
+static void leave_loop(struct vt_channel *channel)
+{
+    struct vt_loop *loop = channel->loop;
+    unwatch(channel);
+    for (struct vt_channel **link = &loop->active; *link; link = &(*link)->next_active)
+        if (*link == channel) {
+            *link = channel->next_active;
+            break;
+        }
+    for (uint32_t i = 0; i < loop->nr_channels; i++)
+        if (loop->channels[i] == channel) {
+            loop->channels[i] = loop->channels[--loop->nr_channels];
+            break;
+        }
+    vscsi_store64_relaxed(&loop->stats.channels, loop->nr_channels);
+}
+
+/* One push and at most one kick for everything written in this pass. */
+void vt_channel_publish(struct vt_channel *channel)
+{
+    if (!channel->ring_broken && vscsi_back_push(&channel->ring)) {
+        vt_bump(&channel->stats.kicks_sent, 1);
+        if (vscsi_event_send(channel->event_fd) < 0)
+            vt_channel_error(channel, VT_ERROR_EVENT_CHANNEL);
+    }
+    if (state_of(channel) != CHANNEL_STOPPING || channel->in_flight)
+        return;
+    leave_loop(channel);
+    atomic_store(&channel->state, CHANNEL_STOPPED);
+    channel->stopped_event = (struct vt_event_node){ .type = VT_EVENT_STOPPED, .channel = channel->id };
+    vt_event_post(channel->target, &channel->stopped_event);
+}
+
+/* ---- letters from Python ---- */
+
+static void adopt(struct vt_channel *channel, const struct vt_letter *letter)
+{
+    (void)letter;
+    struct vt_loop *loop = channel->loop;
+    loop->channels[loop->nr_channels++] = channel;
+    vscsi_store64_relaxed(&loop->stats.channels, loop->nr_channels);
+    watch(channel);
+    vt_channel_activate(channel);
+}
+
+static void login(struct vt_channel *channel, const struct vt_letter *letter)
+{
+    channel->nexus = letter->nexus;
+    channel->request_limit = (uint32_t)letter->value;
+    vscsi_store_relaxed(&channel->stats.request_limit, channel->request_limit);
+    int cold = CHANNEL_COLD;
+    atomic_compare_exchange_strong(&channel->state, &cold, CHANNEL_LIVE);
+}
+
+static void respond(struct vt_channel *channel, const struct vt_letter *letter)
+{
+    struct vt_task *task = channel->cold_first;
+    if (!task)
+        return;
+    channel->cold_first = task->q_next;
+    if (!channel->cold_first)
+        channel->cold_last = NULL;
+    vt_event_forget(channel->target, &task->event);
+    vt_channel_write(channel, letter->iu, letter->nbytes);
+    channel->in_flight++;
+    vt_task_release(task);
+}
+
+static void credit(struct vt_channel *channel, const struct vt_letter *letter)
+{
+    int64_t limit = (int64_t)channel->request_limit + letter->value;
+    channel->request_limit = limit < 0 ? 0 : (uint32_t)limit;
+    vscsi_store_relaxed(&channel->stats.request_limit, channel->request_limit);
+}
+
+static void stop(struct vt_channel *channel, const struct vt_letter *letter)
+{
+    (void)letter;
+    if (state_of(channel) >= CHANNEL_STOPPING)
+        return;
+    atomic_store(&channel->state, CHANNEL_STOPPING);
+    unwatch(channel);
+    for (uint32_t i = 0; i < channel->nr_tasks; i++) {
+        struct vt_task *task = &channel->tasks[i];
+        int state = atomic_load(&task->state);
+        if (state == TASK_FREE || state == TASK_COLD || task->in_flight)
+            continue;   /* running media access ends by itself, and is answered */
+        if (task->in_set) {
+            pthread_mutex_lock(&task->lu->lock);
+            vt_set_abort(task->lu, task);
+            pthread_mutex_unlock(&task->lu->lock);
+        } else {
+            atomic_store(&task->aborted, true);
+            vt_slow_abort(task);
+        }
+    }
+    vt_channel_mark_dirty(channel);
+}
+
+static void (*const open_letter[])(struct vt_channel *, const struct vt_letter *) = {
+    [MAIL_ADD] = adopt, [MAIL_LOGIN] = login, [MAIL_RESPOND] = respond, [MAIL_CREDIT] = credit, [MAIL_STOP] = stop,
+};
+
+void vt_channel_letter(struct vt_letter *letter)
+{
+    open_letter[letter->kind](letter->channel, letter);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a SCSI command must pass before it runs, in SAM's order. Knows how to look at a row of the command table and at
+ * an LU's state; the facts themselves (opcodes, usage maps, conflict classes) come from Python (vt_command_add).
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core.h"
+
+enum { CHECK_CONDITION = 0x02, RESERVATION_CONFLICT = 0x18, VARIABLE_LENGTH = 0x7f, NACA = 0x04 };
+
+/* ---- the command table ---- */
+
+static uint32_t service_action(const uint8_t *cdb)
+{
+    return cdb[0] == VARIABLE_LENGTH ? (uint32_t)cdb[8] << 8 | cdb[9] : cdb[1] & 0x1fu;
+}
+
+int vt_command_add(struct vt_target *t, const struct vt_command *facts)
+{
+    const uint32_t op_known = VT_OP_SYNC;
+    if (facts->op > op_known || facts->cdb_nbytes < 6 || facts->cdb_nbytes > sizeof facts->usage)
+        return -EINVAL;
+    if (facts->op != VT_OP_SLOW && (facts->lba_nbytes > 8 || facts->length_nbytes > 8 ||
+                                    facts->lba_offset + facts->lba_nbytes > facts->cdb_nbytes ||
+                                    facts->length_offset + facts->length_nbytes > facts->cdb_nbytes))
+        return -EINVAL;
+    struct vt_row *row = calloc(1, sizeof *row);
+    if (!row)
+        return -ENOMEM;
+    row->facts = *facts;
+    uint8_t usage[32];
+    memcpy(usage, facts->usage, sizeof usage);
+    memset(usage + facts->cdb_nbytes, 0xff, sizeof usage - facts->cdb_nbytes);
+    usage[0] = 0xff;
+    if (facts->opcode == VARIABLE_LENGTH)
+        usage[7] = usage[8] = usage[9] = 0xff;
+    else if (facts->flags & VT_CMD_HAS_SA)
+        usage[1] |= 0x1f;
+    memcpy(row->usage, usage, sizeof row->usage);
+    pthread_mutex_lock(&t->control);
+    int rc = 0;
+    for (struct vt_row *other = atomic_load(&t->rows[facts->opcode]); other; other = atomic_load(&other->next))
+        if (!(other->facts.flags & VT_CMD_HAS_SA) || !(facts->flags & VT_CMD_HAS_SA) ||
+            other->facts.service_action == facts->service_action)
+            rc = -EEXIST;
+    if (rc == 0) {
+        atomic_store(&row->next, atomic_load(&t->rows[facts->opcode]));
+        atomic_store(&t->rows[facts->opcode], row);
+    }
+    pthread_mutex_unlock(&t->control);
+    if (rc < 0)
+        free(row);
+    return rc;
+}
+
+const struct vt_row *vt_row_find(struct vt_target *t, const uint8_t *cdb, bool *opcode_known)
+{
+    const struct vt_row *row = atomic_load_explicit(&t->rows[cdb[0]], memory_order_acquire);
+    *opcode_known = row != NULL;
+    while (row && row->facts.flags & VT_CMD_HAS_SA && row->facts.service_action != service_action(cdb))
+        row = atomic_load_explicit(&row->next, memory_order_acquire);
+    return row;
+}
+
+/* Single-level LUNs, peripheral device and flat space addressing (SAM-5 4.7). */
+struct vt_lu *vt_lun_find(struct vt_target *t, const uint8_t lun[8])
+{
+    static const uint8_t lower_levels[6];
+    uint32_t method = lun[0] >> 6, number = (uint32_t)(lun[0] & 0x3f) << 8 | lun[1];
+    if (method > 1 || (method == 0 && number > 0xff) || memcmp(lun + 2, lower_levels, sizeof lower_levels) != 0)
+        return NULL;
+    return atomic_load_explicit(&t->by_lun[number], memory_order_acquire);
+}
+
+/* ---- the checks ---- */
+
+static bool fail(struct vt_cause *cause, uint8_t *status, uint32_t code)
+{
+    *status = CHECK_CONDITION;
+    cause->code = code;
+    return false;
+}
+
+static bool fail_field(struct vt_cause *cause, uint8_t *status, uint32_t byte, uint32_t bit)
+{
+    cause->has_field = true;
+    cause->byte = (uint16_t)byte;
+    cause->bit = (uint8_t)bit;
+    return fail(cause, status, VT_SENSE_INVALID_FIELD_IN_CDB);
+}
+
+static bool check_attribute(const struct vt_task *task, struct vt_cause *cause, uint8_t *status)
+{
+    uint8_t attribute = task->iu.cmd.task_attr & 7;
+    /* No ACA condition ever exists here, so the ACA attribute is as wrong as one that does not exist. */
+    if (attribute > SRP_TSK_ORDERED)
+        return fail(cause, status, VT_SENSE_INVALID_MESSAGE_ERROR);
+    const uint8_t *cdb = vt_cdb(task);
+    uint32_t control = cdb[0] == VARIABLE_LENGTH ? 1u : task->row->facts.cdb_nbytes - 1u;
+    return cdb[control] & NACA ? fail_field(cause, status, control, 2) : true;
+}
+
+/* Unit attention and reservation: the slow half, entered only when there is something to look at. */
+static bool check_nexus(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
+{
+    struct vt_lu *lu = task->lu;
+    const struct vt_command *facts = &task->row->facts;
+    pthread_mutex_lock(&lu->lock);
+    uint32_t ua = facts->flags & VT_CMD_SKIPS_UA ? 0 : vt_ua_first(lu, task->nexus);
+    bool denied = lu->it[task->nexus].deny & facts->conflict;
+    if (denied && !(ua && vt_ua_is_reset(ua)))
+        ua = 0;
+    if (ua)
+        vt_ua_pop(lu, task->nexus);
+    pthread_mutex_unlock(&lu->lock);
+    if (ua)
+        return fail(cause, status, 0x060000 | ua);
+    if (denied)
+        *status = RESERVATION_CONFLICT;
+    return !denied;
+}
+
+static bool check_usage(const struct vt_task *task, struct vt_cause *cause, uint8_t *status)
+{
+    const struct vt_row *row = task->row;
+    const uint8_t *cdb = vt_cdb(task);
+    if (row->facts.cdb_nbytes > task->cdb_nbytes)
+        return fail_field(cause, status, cdb[0] == VARIABLE_LENGTH ? 7 : 0, 8);
+    uint64_t words[4] = { 0 }, bad = 0;
+    memcpy(words, cdb, row->facts.cdb_nbytes);
+    for (int i = 0; i < 4; i++)
+        bad |= words[i] &= ~row->usage[i];
+    if (!bad)
+        return true;
+    const uint8_t *bytes = (const uint8_t *)words;
+    uint32_t at = 0;
+    while (!bytes[at])
+        at++;
+    return fail_field(cause, status, at, 31u - (uint32_t)__builtin_clz(bytes[at]));
+}
+
+static bool check_media(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
+{
+    const struct vt_command *facts = &task->row->facts;
+    struct vt_lu *lu = task->lu;
+    const uint8_t *cdb = vt_cdb(task);
+    task->lba = vscsi_get_be(cdb + facts->lba_offset, facts->lba_nbytes);
+    if (facts->lba_nbytes == 3)
+        task->lba &= 0x1fffff;
+    task->blocks = vscsi_get_be(cdb + facts->length_offset, facts->length_nbytes);
+    if (task->blocks == 0 && facts->flags & VT_CMD_ZERO_IS_256)
+        task->blocks = 256;
+    task->fua = cdb[1] & facts->fua_mask;
+    uint64_t capacity = vscsi_load64_relaxed(&lu->blocks);
+    if (task->lba > capacity || task->blocks > capacity - task->lba)
+        return fail(cause, status, VT_SENSE_LBA_OUT_OF_RANGE);
+    task->offset = task->lba * lu->block_nbytes;
+    task->nbytes = 0;
+    if (facts->op == VT_OP_SYNC)
+        return true;
+    if (task->blocks > vscsi_load_relaxed(&lu->max_transfer_blocks))
+        return fail_field(cause, status, facts->length_offset, 7);
+    task->nbytes = task->blocks * lu->block_nbytes;
+    return true;
+}
+
+bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
+{
+    const struct vt_command *facts = &task->row->facts;
+    struct vt_lu *lu = task->lu;
+    *cause = (struct vt_cause){ .bit = 8 };
+    if (!check_attribute(task, cause, status))
+        return false;
+    if (!lu)
+        return check_usage(task, cause, status);
+    const struct vt_it *it = &lu->it[task->nexus];
+    if ((vscsi_load_relaxed(&it->ua_count) || vscsi_load_relaxed(&it->deny)) && !check_nexus(task, cause, status))
+        return false;
+    if (!check_usage(task, cause, status))
+        return false;
+    if (facts->flags & VT_CMD_NEEDS_READY) {
+        uint32_t state = vscsi_load_relaxed(&lu->state_sense);
+        if (state)
+            return fail(cause, status, state);
+        if (vscsi_load_relaxed(&lu->fenced))
+            return fail(cause, status, VT_SENSE_LOGICAL_UNIT_NOT_READY);
+    }
+    if (facts->flags & VT_CMD_WRITES) {
+        uint32_t protect = vscsi_load_relaxed(&lu->write_protect);
+        if (protect)
+            return fail(cause, status, protect);
+    }
+    task->op = facts->op;
+    return facts->op == VT_OP_SLOW || check_media(task, cause, status);
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Logical units as Python makes, changes and removes them. The struct of an LU is never freed while the target lives:
+ * a loop may hold a pointer to one that is being removed, and finds it so under its lock.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "core.h"
+
+static struct vt_lu *lu_of(struct vt_target *t, uint32_t index)
+{
+    struct vt_lu *lu = index < VT_MAX_LUS ? atomic_load(&t->lus[index]) : NULL;
+    return lu && lu->used ? lu : NULL;
+}
+
+static bool plausible(const struct vt_lu_config *c)
+{
+    bool fd_needed = !(c->flags & (VT_LU_NULL | VT_LU_SLOW_STORE));
+    return c->lun < 16384 && c->block_nbytes >= 512 && c->block_nbytes <= 65536 &&
+           (c->block_nbytes & (c->block_nbytes - 1)) == 0 && c->blocks <= (uint64_t)INT64_MAX / c->block_nbytes &&
+           (c->fd >= 0 || !fd_needed);
+}
+
+static uint16_t direct_alignment(const struct vt_lu_config *c)
+{
+#ifdef STATX_DIOALIGN
+    struct statx st;
+    if (statx(c->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 && st.stx_mask & STATX_DIOALIGN &&
+        st.stx_dio_offset_align && st.stx_dio_offset_align <= 512 && st.stx_dio_mem_align <= 512)
+        return 512;
+#endif
+    (void)c;
+    return 4096;
+}
+
+static void set_facts(struct vt_lu *lu, const struct vt_lu_config *c)
+{
+    uint64_t most = VSCSI_MAX_TRANSFER / c->block_nbytes;
+    vscsi_store64_relaxed(&lu->blocks, c->blocks);
+    vscsi_store_relaxed(&lu->max_transfer_blocks,
+                        c->max_transfer_blocks && c->max_transfer_blocks < most ? c->max_transfer_blocks : (uint32_t)most);
+    vscsi_store_relaxed(&lu->flags, c->flags);
+    vscsi_store_relaxed(&lu->write_protect, c->write_protect);
+}
+
+static uint8_t bio_flags(const struct vt_target *t, const struct vt_lu_config *c)
+{
+    if (c->flags & VT_LU_NULL)
+        return BIO_NULL;
+    if (c->flags & VT_LU_SLOW_STORE)
+        return 0;
+    uint8_t flags = c->flags & VT_LU_DIRECT ? BIO_DIRECT : 0;
+    if (c->is_block_device)
+        flags |= BIO_BLOCK_DEVICE;
+    return t->config.nowait ? flags | bio_probe_nowait(c->fd, !c->write_protect) : flags;
+}
+
+int vt_lu_add(struct vt_target *t, const struct vt_lu_config *config)
+{
+    if (!plausible(config))
+        return -EINVAL;
+    pthread_mutex_lock(&t->control);
+    int index = -ENOSPC;
+    struct vt_lu *lu = NULL;
+    if (atomic_load(&t->by_lun[config->lun]))
+        index = -EEXIST;
+    for (uint32_t i = 0; i < VT_MAX_LUS && index == -ENOSPC; i++) {
+        lu = atomic_load(&t->lus[i]);
+        if (!lu || !lu->used)
+            index = (int)i;
+    }
+    if (index >= 0 && !lu) {
+        lu = calloc(1, sizeof *lu);
+        if (lu)
+            lu->it = calloc(VT_MAX_NEXUSES, sizeof *lu->it);
+        if (!lu || !lu->it) {
+            free(lu);
+            index = -ENOMEM;
+        } else {
+            pthread_mutex_init(&lu->lock, NULL);
+            pthread_cond_init(&lu->idle, NULL);
+        }
+    }
+    if (index >= 0) {
+        pthread_mutex_lock(&lu->lock);
+        memset(lu->it, 0, VT_MAX_NEXUSES * sizeof *lu->it);
+        lu->target = t;
+        lu->index = (uint32_t)index;
+        lu->lun = config->lun;
+        lu->block_nbytes = config->block_nbytes;
+        lu->fd = config->fd;
+        lu->bio_flags = bio_flags(t, config);
+        lu->direct_align = direct_alignment(config);
+        lu->deny_default = 0;
+        lu->removing = false;
+        lu->state_sense = lu->fenced = lu->sync_failed = 0;
+        /* Whatever a former target process wrote may not be synced yet. */
+        lu->written = 1;
+        lu->synced = 0;
+        set_facts(lu, config);
+        lu->used = true;
+        pthread_mutex_unlock(&lu->lock);
+        atomic_store(&t->lus[index], lu);
+        atomic_store_explicit(&t->by_lun[config->lun], lu, memory_order_release);
+    }
+    pthread_mutex_unlock(&t->control);
+    return index;
+}
+
+int vt_lu_update(struct vt_target *t, uint32_t index, const struct vt_lu_config *config)
+{
+    const uint32_t fixed = VT_LU_NULL | VT_LU_SLOW_STORE | VT_LU_DIRECT;
+    pthread_mutex_lock(&t->control);
+    struct vt_lu *lu = lu_of(t, index);
+    int rc = lu ? 0 : -ENOENT;
+    if (lu && (!plausible(config) || config->block_nbytes != lu->block_nbytes || config->lun != lu->lun ||
+               (config->flags ^ lu->flags) & fixed))
+        rc = -EINVAL;
+    if (rc == 0) {
+        pthread_mutex_lock(&lu->lock);
+        set_facts(lu, config);
+        pthread_mutex_unlock(&lu->lock);
+    }
+    pthread_mutex_unlock(&t->control);
+    return rc;
+}
+
+int vt_lu_state(struct vt_target *t, uint32_t index, uint32_t sense)
+{
+    struct vt_lu *lu = lu_of(t, index);
+    if (!lu)
+        return -ENOENT;
+    vscsi_store_relaxed(&lu->state_sense, sense);
+    return 0;
+}
+
+int vt_lu_deny(struct vt_target *t, uint32_t index, uint32_t nexus, uint32_t classes)
+{
+    struct vt_lu *lu = lu_of(t, index);
+    if (!lu || (nexus != VT_ALL && nexus >= VT_MAX_NEXUSES))
+        return lu ? -EINVAL : -ENOENT;
+    pthread_mutex_lock(&lu->lock);
+    if (nexus == VT_ALL) {
+        lu->deny_default = classes;     /* of nexuses to come, too */
+        for (uint32_t n = 0; n < VT_MAX_NEXUSES; n++)
+            vscsi_store_relaxed(&lu->it[n].deny, classes);
+    } else {
+        vscsi_store_relaxed(&lu->it[nexus].deny, classes);
+    }
+    pthread_mutex_unlock(&lu->lock);
+    return 0;
+}
+
+int vt_lu_sync_failed(struct vt_target *t, uint32_t index)
+{
+    struct vt_lu *lu = lu_of(t, index);
+    return lu ? (int)vscsi_load_relaxed(&lu->sync_failed) : -ENOENT;
+}
+
+int vt_lu_remove(struct vt_target *t, uint32_t index)
+{
+    pthread_mutex_lock(&t->control);
+    struct vt_lu *lu = lu_of(t, index);
+    bool removing = lu && lu->removing;
+    if (lu && !removing) {
+        atomic_store(&t->by_lun[lu->lun], NULL);
+        pthread_mutex_lock(&lu->lock);
+        lu->removing = true;
+        pthread_mutex_unlock(&lu->lock);
+    }
+    pthread_mutex_unlock(&t->control);
+    if (!lu || removing)
+        return lu ? -EBUSY : -ENOENT;
+    pthread_mutex_lock(&lu->lock);
+    for (struct vt_task *task = lu->first; task; task = task->set_next)
+        vt_set_abort(lu, task);
+    while (lu->nr_tasks || lu->immed_running)
+        pthread_cond_wait(&lu->idle, &lu->lock);
+    pthread_mutex_unlock(&lu->lock);
+    pthread_mutex_lock(&t->control);
+    lu->used = false;
+    pthread_mutex_unlock(&t->control);
+    return 0;
+}

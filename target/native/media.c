@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Media access: READ, WRITE, SYNCHRONIZE CACHE and what blkif makes of them, as steps over the block I/O engine.
+ * Knows offsets, buffers, durability and errno; knows no CDB and no wire format. A command's result is put into words
+ * by its protocol (media_done). A failed sync is never followed by a success: data may be lost.
+ */
+#include <errno.h>
+
+#include "core.h"
+
+static struct bio *prepare(struct vt_task *task, uint8_t kind, uint8_t flags)
+{
+    struct vt_lu *lu = task->lu;
+    struct bio *bio = &task->bio;
+    bio->owner = task;
+    bio->kind = kind;
+    bio->flags = lu->bio_flags | flags;
+    bio->fd = lu->fd;
+    bio->direct_align = lu->direct_align;
+    bio->offset = task->offset;
+    bio->nbytes = 0;
+    bio->iovcnt = 0;
+    bio->error = 0;
+    bio->done = 0;
+    return bio;
+}
+
+/* Counts a write that a later sync must cover: when it begins, and again when it ends. */
+void vt_media_wrote(struct vt_lu *lu)
+{
+    atomic_fetch_add_explicit((_Atomic uint64_t *)&lu->written, 1, memory_order_acq_rel);
+}
+
+static bool is_dirty(struct vt_lu *lu)
+{
+    return vscsi_load64_relaxed(&lu->written) != vscsi_load64_relaxed(&lu->synced);
+}
+
+static bool write_is_durable(const struct vt_task *task)
+{
+    return task->fua || !(vscsi_load_relaxed(&task->lu->flags) & VT_LU_WRITE_CACHE);
+}
+
+/* Errors that say the request was refused, not that data was lost on its way to the medium. */
+static bool harmless(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG || error == -EROFS || error == -EPERM ||
+           error == -EACCES || error == -ECANCELED || error == -EINVAL || error == -EOPNOTSUPP;
+}
+
+static void note_sync(struct vt_lu *lu, int error, uint64_t covered)
+{
+    if (error == 0)
+        vscsi_store64_relaxed(&lu->synced, covered);
+    else if (error != -ECANCELED)
+        vscsi_store_relaxed(&lu->sync_failed, 1);
+}
+
+static void conclude(struct vt_task *task, int error)
+{
+    task->channel->ops->media_done(task, error, task->step);
+    vt_task_end(task);
+}
+
+/* Begins `task->step`: 0 it runs or has ended at once (*ended), or an error. */
+static int begin_sync(struct vt_task *task, bool *ended)
+{
+    struct vt_lu *lu = task->lu;
+    *ended = true;
+    if (vscsi_load_relaxed(&lu->sync_failed))
+        return -EIO;
+    if (task->step == STEP_SYNC_AFTER && !is_dirty(lu))
+        return 0;
+    task->dirty_seen = vscsi_load64_relaxed(&lu->written);
+    struct bio *bio = prepare(task, BIO_SYNC, 0);
+    task->in_flight = true;
+    *ended = bio_submit(task->channel->loop->engine, bio);
+    return 0;
+}
+
+static int begin_io(struct vt_task *task, bool *ended)
+{
+    struct vt_lu *lu = task->lu;
+    const struct vt_buffer *b = &task->buf[task->op == VT_OP_READ ? BUF_IN : BUF_OUT];
+    struct bio *bio;
+    *ended = true;
+    if (task->op == VT_OP_READ) {
+        bio = prepare(task, BIO_READ, 0);
+    } else {
+        bool durable = write_is_durable(task);
+        if (durable && vscsi_load_relaxed(&lu->sync_failed))
+            return -EIO;
+        bio = prepare(task, BIO_WRITE, durable ? BIO_DURABLE : 0);
+        if (!durable)
+            vt_media_wrote(lu);
+    }
+    bio->iov = b->iov;
+    bio->iovcnt = b->iovcnt;
+    bio->nbytes = b->mapped;
+    if (bio->nbytes == 0)
+        return 0;
+    task->in_flight = true;
+    *ended = bio_submit(task->channel->loop->engine, bio);
+    return 0;
+}
+
+static int begin_discard(struct vt_task *task, bool *ended)
+{
+    struct bio *bio = prepare(task, BIO_DISCARD, 0);
+    bio->nbytes = task->nbytes;
+    vt_media_wrote(task->lu);
+    task->in_flight = true;
+    *ended = bio_submit(task->channel->loop->engine, bio);
+    return 0;
+}
+
+/* What the end of a step's bio means for the LU. */
+static int settle(struct vt_task *task)
+{
+    struct vt_lu *lu = task->lu;
+    struct bio *bio = &task->bio;
+    if (!task->in_flight)
+        return 0;
+    task->in_flight = false;
+    if (bio->kind == BIO_SYNC) {
+        note_sync(lu, bio->error, task->dirty_seen);
+    } else if (bio->kind == BIO_READ) {
+        vt_bump(&task->channel->stats.bytes_read, bio->done);
+    } else {
+        if (!(bio->flags & BIO_DURABLE))
+            vt_media_wrote(lu);
+        else if (bio->error < 0 && !harmless(bio->error))
+            vscsi_store_relaxed(&lu->sync_failed, 1);
+        if (bio->kind == BIO_WRITE)
+            vt_bump(&task->channel->stats.bytes_written, bio->done);
+    }
+    return bio->error;
+}
+
+/* Python's store: the same steps, each of them a slow command. */
+static bool begin_slow(struct vt_task *task)
+{
+    task->op = task->step == STEP_IO ? task->op : VT_OP_SYNC;
+    if (task->step == STEP_IO && task->op == VT_OP_WRITE)
+        task->fua = write_is_durable(task);
+    return vt_slow_queue(task);
+}
+
+static void next_step(struct vt_task *task)
+{
+    static int (*const begin[])(struct vt_task *, bool *) = {
+        [STEP_SYNC_BEFORE] = begin_sync, [STEP_IO] = begin_io, [STEP_SYNC_AFTER] = begin_sync,
+    };
+    while (task->steps) {
+        task->step = task->steps & -task->steps;
+        task->steps &= (uint8_t)~task->step;
+        if (vt_is_aborted(task)) {
+            vt_task_end(task);
+            return;
+        }
+        if (vscsi_load_relaxed(&task->lu->flags) & VT_LU_SLOW_STORE) {
+            if (!begin_slow(task))
+                vt_task_end(task);
+            return;
+        }
+        bool ended;
+        bool discard = task->step == STEP_IO && task->operation == BLKIF_OP_DISCARD && task->channel->ops == &vt_blkif_ops;
+        int error = discard ? begin_discard(task, &ended) : begin[task->step](task, &ended);
+        if (error == 0 && !ended)
+            return;
+        if (error == 0)
+            error = settle(task);
+        if (error < 0) {
+            conclude(task, error);
+            return;
+        }
+    }
+    conclude(task, 0);
+}
+
+/* op, offset, nbytes, fua and steps are set, and the buffer is mapped. */
+void vt_media_start(struct vt_task *task)
+{
+    next_step(task);
+}
+
+void vt_media_done(struct vt_task *task)
+{
+    int error = settle(task);
+    if (error < 0)
+        conclude(task, error);
+    else
+        next_step(task);
+}
+
+void vt_media_slow_done(struct vt_task *task)
+{
+    if (task->op == VT_OP_LU_RESET) {
+        vt_srp_respond_code(task, SRP_RESP_COMPLETE);
+        return;
+    }
+    atomic_store(&task->state, TASK_RUNNING);
+    bool wrote = task->row ? task->row->facts.flags & VT_CMD_WRITES : task->op == VT_OP_WRITE;
+    if (task->lu && wrote)
+        vt_media_wrote(task->lu);
+    if (vt_is_aborted(task) || task->result.status || !task->steps)
+        vt_task_end(task);
+    else
+        next_step(task);
+}
+
+/* ---- SYNCHRONIZE CACHE with IMMED: answered at once, run on behalf of nobody ---- */
+
+static void immed_submit(struct vt_lu *lu, struct vt_loop *loop)
+{
+    lu->immed_dirty = vscsi_load64_relaxed(&lu->written);
+    lu->immed.fd = lu->fd;
+    lu->immed.kind = BIO_SYNC;
+    lu->immed.flags = lu->bio_flags;
+    lu->immed.error = 0;
+    if (bio_submit(loop->engine, &lu->immed))
+        vt_media_immed_done(lu, loop);
+}
+
+void vt_media_immed(struct vt_lu *lu, struct vt_loop *loop)
+{
+    pthread_mutex_lock(&lu->lock);
+    bool mine = !lu->immed_running;
+    lu->immed_again = !mine;
+    lu->immed_running = true;
+    pthread_mutex_unlock(&lu->lock);
+    if (mine)
+        immed_submit(lu, loop);
+}
+
+void vt_media_immed_done(struct vt_lu *lu, struct vt_loop *loop)
+{
+    note_sync(lu, lu->immed.error, lu->immed_dirty);
+    pthread_mutex_lock(&lu->lock);
+    bool again = lu->immed_again;
+    lu->immed_again = false;
+    lu->immed_running = again;
+    if (!again && lu->removing)
+        pthread_cond_broadcast(&lu->idle);
+    pthread_mutex_unlock(&lu->lock);
+    if (again)
+        immed_submit(lu, loop);
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The task set of a logical unit (SAM-5 clause 8): which command may run when, overlapped tags, aborting.
+ * Knows order and attributes; knows no CDB, no ring, no I/O. Sequence numbers are given at dequeue, so order is the
+ * order in which requests left their rings. While only SIMPLE tasks are about, entering and leaving is a few stores.
+ */
+#include "core.h"
+
+static struct vt_task **tag_bucket(struct vt_lu *lu, uint32_t nexus, uint64_t tag)
+{
+    uint64_t h = (tag ^ (uint64_t)nexus << 48) * 0x9e3779b97f4a7c15u;
+    return &lu->tags[h >> 56];
+}
+
+struct vt_task *vt_set_find(struct vt_lu *lu, uint32_t nexus, uint64_t tag)
+{
+    for (struct vt_task *task = *tag_bucket(lu, nexus, tag); task; task = task->tag_next)
+        if (task->tag == tag && task->nexus == nexus)
+            return task;
+    return NULL;
+}
+
+static bool has_tag(const struct vt_task *task)
+{
+    return task->channel->ops == &vt_srp_ops;
+}
+
+static void link_task(struct vt_lu *lu, struct vt_task *task)
+{
+    task->seq = lu->next_seq++;
+    task->set_prev = lu->last;
+    task->set_next = NULL;
+    if (lu->last)
+        lu->last->set_next = task;
+    else
+        lu->first = task;
+    lu->last = task;
+    lu->nr_tasks++;
+    lu->nr_ordered += task->attribute == SRP_TSK_ORDERED;
+    lu->nr_hoq += task->attribute == SRP_TSK_HEAD_OF_QUEUE;
+    if (has_tag(task)) {
+        struct vt_task **bucket = tag_bucket(lu, task->nexus, task->tag);
+        task->tag_next = *bucket;
+        *bucket = task;
+    }
+    task->in_set = true;
+}
+
+static void unlink_task(struct vt_lu *lu, struct vt_task *task)
+{
+    if (task->set_prev)
+        task->set_prev->set_next = task->set_next;
+    else
+        lu->first = task->set_next;
+    if (task->set_next)
+        task->set_next->set_prev = task->set_prev;
+    else
+        lu->last = task->set_prev;
+    lu->nr_tasks--;
+    lu->nr_ordered -= task->attribute == SRP_TSK_ORDERED;
+    lu->nr_hoq -= task->attribute == SRP_TSK_HEAD_OF_QUEUE;
+    if (has_tag(task)) {
+        struct vt_task **link = tag_bucket(lu, task->nexus, task->tag);
+        while (*link != task)
+            link = &(*link)->tag_next;
+        *link = task->tag_next;
+    }
+    task->in_set = false;
+}
+
+/* HEAD OF QUEUE runs at once; ORDERED after all older ones; SIMPLE after older ORDERED and every HEAD OF QUEUE. */
+static bool enabled_on_arrival(const struct vt_lu *lu, uint8_t attribute)
+{
+    switch (attribute) {
+    case SRP_TSK_HEAD_OF_QUEUE:
+        return true;
+    case SRP_TSK_ORDERED:
+        return lu->nr_tasks == 0;
+    default:
+        return lu->nr_ordered == 0 && lu->nr_hoq == 0;
+    }
+}
+
+enum vt_enter vt_set_enter(struct vt_task *task)
+{
+    struct vt_lu *lu = task->lu;
+    enum vt_enter how = ENTER_ENABLED;
+    pthread_mutex_lock(&lu->lock);
+    if (lu->removing) {
+        how = ENTER_GONE;
+    } else if (has_tag(task) && vt_set_find(lu, task->nexus, task->tag)) {
+        how = ENTER_OVERLAPPED;
+        for (struct vt_task *other = lu->first; other; other = other->set_next)
+            if (other->nexus == task->nexus)
+                vt_set_abort(lu, other);
+    } else {
+        if (!enabled_on_arrival(lu, task->attribute)) {
+            how = ENTER_DORMANT;
+            lu->nr_dormant++;
+            atomic_store(&task->state, TASK_DORMANT);
+        }
+        link_task(lu, task);
+    }
+    pthread_mutex_unlock(&lu->lock);
+    return how;
+}
+
+static void enable(struct vt_lu *lu, struct vt_task *task)
+{
+    lu->nr_dormant--;
+    atomic_store(&task->state, TASK_READY);
+    vt_loop_mail(task->channel->loop, task, MAIL_START);
+}
+
+static void enable_what_may(struct vt_lu *lu)
+{
+    if (lu->nr_hoq)
+        return;
+    struct vt_task *next;
+    for (struct vt_task *task = lu->first; task && lu->nr_dormant; task = next) {
+        next = task->set_next;
+        bool dormant = atomic_load(&task->state) == TASK_DORMANT;
+        if (task->attribute == SRP_TSK_ORDERED) {
+            if (dormant && task == lu->first)
+                enable(lu, task);
+            return;
+        }
+        if (dormant)
+            enable(lu, task);
+    }
+}
+
+void vt_set_leave(struct vt_task *task)
+{
+    struct vt_lu *lu = task->lu;
+    pthread_mutex_lock(&lu->lock);
+    unlink_task(lu, task);
+    if (lu->nr_dormant)
+        enable_what_may(lu);
+    if (lu->tmfs || lu->fenced)
+        vt_tmf_check(lu);
+    if (lu->nr_tasks == 0 && lu->removing)
+        pthread_cond_broadcast(&lu->idle);
+    pthread_mutex_unlock(&lu->lock);
+}
+
+/* Marks one task aborted and hurries it; it ends in its own loop. Under the LU's lock. */
+void vt_set_abort(struct vt_lu *lu, struct vt_task *task)
+{
+    if (atomic_exchange(&task->aborted, true))
+        return;
+    if (atomic_load(&task->state) == TASK_DORMANT) {
+        enable(lu, task);
+        return;
+    }
+    vt_slow_abort(task);
+    atomic_store(&task->channel->loop->cancel_wanted, true);
+    vt_loop_wake(task->channel->loop);
+}
+
+void vt_task_start(struct vt_task *task)
+{
+    atomic_store_explicit(&task->state, TASK_RUNNING, memory_order_relaxed);
+    if (vt_is_aborted(task))
+        vt_task_end(task);
+    else
+        task->channel->ops->start(task);
+}
+
+void vt_task_end(struct vt_task *task)
+{
+    const struct vt_protocol_ops *ops = task->channel->ops;
+    /* Grants first: with the response in hand the initiator may take its pages back. */
+    vt_buffer_unmap(task, &task->buf[BUF_OUT]);
+    vt_buffer_unmap(task, &task->buf[BUF_IN]);
+    if (vt_is_aborted(task))
+        ops->abort_reply(task);
+    else
+        ops->finish(task);
+    if (task->in_set)
+        vt_set_leave(task);
+    vt_task_release(task);
+}

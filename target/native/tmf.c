@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Task management functions (SAM-5 clause 7, SRP r16a TSK_MGMT). A function is acted on at once and answered when no
+ * byte of the commands it aborted can move any more; if that takes too long, FUNCTION FAILED, and the LU refuses media
+ * access until the stuck I/O returns. Knows the task set; knows no CDB.
+ */
+#include "core.h"
+#include "load.h"
+
+struct vt_task *vt_set_find(struct vt_lu *lu, uint32_t nexus, uint64_t tag);
+
+static bool in_scope_task(const struct vt_task *tmf, const struct vt_task *task)
+{
+    return task->nexus == tmf->nexus && task->tag == tmf->target_tag && task->channel->ops == &vt_srp_ops;
+}
+
+static bool in_scope_nexus(const struct vt_task *tmf, const struct vt_task *task)
+{
+    return task->nexus == tmf->nexus;
+}
+
+static bool in_scope_all(const struct vt_task *tmf, const struct vt_task *task)
+{
+    (void)tmf;
+    (void)task;
+    return true;
+}
+
+struct tmf_row {
+    uint8_t function;
+    bool (*in_scope)(const struct vt_task *tmf, const struct vt_task *task);
+    uint32_t ua_others;     /* for other nexuses that had a task aborted */
+    uint32_t ua_all;        /* for every nexus */
+};
+
+static const struct tmf_row rows[] = {
+    { SRP_TMF_ABORT_TASK, in_scope_task, 0, 0 },
+    { SRP_TMF_ABORT_TASK_SET, in_scope_nexus, 0, 0 },
+    { SRP_TMF_CLEAR_TASK_SET, in_scope_all, 0x2f00, 0 },
+    { SRP_TMF_LUN_RESET, in_scope_all, 0, 0x2903 },
+};
+
+static const struct tmf_row *row_of(uint8_t function)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].function == function)
+            return &rows[i];
+    return NULL;
+}
+
+static bool must_wait(const struct vt_lu *lu, const struct vt_task *tmf)
+{
+    const struct tmf_row *row = row_of(tmf->function);
+    for (struct vt_task *task = lu->first; task && task->seq < tmf->seq; task = task->set_next)
+        if (vt_is_aborted(task) && row->in_scope(tmf, task))
+            return true;
+    return false;
+}
+
+static void act(struct vt_lu *lu, struct vt_task *tmf, const struct tmf_row *row)
+{
+    struct vt_target *t = lu->target;
+    for (struct vt_task *task = lu->first; task; task = task->set_next) {
+        if (!row->in_scope(tmf, task))
+            continue;
+        if (row->ua_others && task->nexus != tmf->nexus && !vt_is_aborted(task))
+            vt_ua_put(lu, task->nexus, row->ua_others);
+        vt_set_abort(lu, task);
+    }
+    for (uint32_t n = 0; row->ua_all && n < VT_MAX_NEXUSES; n++)
+        if (atomic_load(&t->nexuses[n].used))
+            vt_ua_put(lu, n, row->ua_all);
+}
+
+void vt_tmf_take(struct vt_task *task)
+{
+    const struct srp_tsk_mgmt *iu = &task->iu.tsk_mgmt;
+    const struct tmf_row *row = row_of(iu->tsk_mgmt_func);
+    struct vt_lu *lu = vt_lun_find(task->channel->target, iu->lun);
+    task->function = iu->tsk_mgmt_func;
+    memcpy(&task->target_tag, &iu->task_tag, sizeof task->target_tag);
+    if (!row || !lu) {
+        vt_srp_respond_code(task, row ? SRP_RESP_FIELDS_INVALID : SRP_RESP_NOT_SUPPORTED);
+        return;
+    }
+    task->lu = lu;
+    pthread_mutex_lock(&lu->lock);
+    task->seq = lu->next_seq++;
+    act(lu, task, row);
+    bool wait = must_wait(lu, task);
+    if (wait) {
+        atomic_store(&task->state, TASK_TMF);
+        task->deadline_ns = vscsi_now_ns() + VT_TMF_LIMIT_NS;
+        task->channel->loop->tmfs_waiting++;
+        task->set_next = lu->tmfs;
+        lu->tmfs = task;
+    }
+    pthread_mutex_unlock(&lu->lock);
+    if (!wait) {
+        task->deadline_ns = 0;
+        vt_tmf_quiesced(task);
+    }
+}
+
+/* Under the LU's lock, after a task has left: which functions are done, and may media be accessed again? */
+void vt_tmf_check(struct vt_lu *lu)
+{
+    struct vt_task **link = &lu->tmfs;
+    while (*link) {
+        struct vt_task *tmf = *link;
+        if (must_wait(lu, tmf)) {
+            link = &tmf->set_next;
+            continue;
+        }
+        *link = tmf->set_next;
+        atomic_store(&tmf->state, TASK_READY);
+        vt_loop_mail(tmf->channel->loop, tmf, MAIL_TMF_DONE);
+    }
+    bool stuck = false;
+    for (struct vt_task *task = lu->first; task && !stuck; task = task->set_next)
+        stuck = vt_is_aborted(task);
+    if (!stuck)
+        vscsi_store_relaxed(&lu->fenced, 0);
+}
+
+/* In the function's loop: everything it aborted is at rest. */
+void vt_tmf_quiesced(struct vt_task *task)
+{
+    if (task->deadline_ns)
+        task->channel->loop->tmfs_waiting--;
+    task->deadline_ns = 0;
+    if (task->function == SRP_TMF_LUN_RESET) {
+        task->op = VT_OP_LU_RESET;
+        task->cdb_nbytes = 0;
+        if (vt_slow_queue(task))
+            return;
+    }
+    vt_srp_respond_code(task, SRP_RESP_COMPLETE);
+}
+
+/* Answers the functions of this channel whose time is over. */
+void vt_tmf_expire(struct vt_channel *channel, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < channel->nr_tasks; i++) {
+        struct vt_task *tmf = &channel->tasks[i];
+        if (atomic_load(&tmf->state) != TASK_TMF || now_ns < tmf->deadline_ns)
+            continue;
+        struct vt_lu *lu = tmf->lu;
+        bool mine = false;
+        pthread_mutex_lock(&lu->lock);
+        for (struct vt_task **link = &lu->tmfs; *link; link = &(*link)->set_next)
+            if (*link == tmf) {
+                *link = tmf->set_next;
+                vscsi_store_relaxed(&lu->fenced, 1);
+                mine = true;
+                break;
+            }
+        pthread_mutex_unlock(&lu->lock);
+        if (!mine)
+            continue;
+        channel->loop->tmfs_waiting--;
+        tmf->deadline_ns = 0;
+        vt_srp_respond_code(tmf, SRP_RESP_FAILED);
+    }
+}
