@@ -2,105 +2,65 @@
 """The local bus end to end: hello, memory, grants, store, event channels, requests, and the death of either side."""
 
 import os
-import selectors
+import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vscsi.bus.local import BusError, InitiatorConnection, Listener, TargetConnection
+from vscsi.bus.local import BusError, InitiatorConnection, ProtocolError, TargetConnection
 from vscsi.native import ffi, lib
 
 MEMORY = 1 << 20
+Serve = Callable[..., Any]
 
 
-class Target:
-    """Serves a listener in a thread, as the target's server does."""
-
-    def __init__(self, path: Path, on_accept: Callable[[TargetConnection], None] | None = None, **options: Any) -> None:
-        self.listener = Listener(path, **options)
-        self.on_accept = on_accept
-        self.connections: list[TargetConnection] = []
-        self.ended: list[str | None] = []
-        self.jobs: list[Callable[[], None]] = []
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._stop = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.listener, selectors.EVENT_READ)
-            selector.register(self._wake, selectors.EVENT_READ)
-            while not self._stop:
-                for key, events in selector.select(1):
-                    if key.fileobj is self.listener:
-                        connection = self.listener.accept()
-                        if connection is not None:
-                            if self.on_accept:
-                                self.on_accept(connection)
-                            self.connections.append(connection)
-                            selector.register(connection, selectors.EVENT_READ)
-                    elif key.fileobj == self._wake:
-                        os.eventfd_read(self._wake)
-                        while self.jobs:
-                            self.jobs.pop(0)()
-                    else:
-                        connection = key.fileobj
-                        if events & selectors.EVENT_WRITE:
-                            connection.flush()
-                        if not connection.process():
-                            selector.unregister(connection)
-                            connection.close()
-                            connection.release()
-                            self.connections.remove(connection)
-                            self.ended.append(connection.error)
-                for connection in self.connections:
-                    want = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.want_write else 0)
-                    selector.modify(connection, want)
-        for connection in self.connections:
-            connection.close()
-            connection.release()
-
-    def run(self, job: Callable[[], None]) -> None:
-        self.jobs.append(job)
-        os.eventfd_write(self._wake, 1)
-
-    def stop(self) -> None:
-        if self._stop:
-            return
-        self._stop = True
-        os.eventfd_write(self._wake, 1)
-        self._thread.join()
-        self.listener.close()
-        os.close(self._wake)
+def child(code: str, *args: object) -> subprocess.Popen[str]:
+    """Another Python process, which has said one line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
 
 
-def wait_until(predicate: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not predicate():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.002)
+INITIATOR = """
+import sys, pathlib
+from vscsi.bus.local import InitiatorConnection
+c = InitiatorConnection(pathlib.Path(sys.argv[1]), memory_nbytes=1 << 20)
+port, fd = c.event_channel()
+c.write({"device/x/state": "1"})
+print("ready", flush=True)
+sys.stdin.read()
+"""
 
-
-@pytest.fixture
-def target(tmp_path: Path) -> Iterator[Target]:
-    served = Target(tmp_path / "t.sock")
-    yield served
-    served.stop()
+TARGET = """
+import sys, pathlib, select, os
+from vscsi.bus.local import Listener
+l = Listener(pathlib.Path(sys.argv[1]))
+print("ready", flush=True)
+c = None
+while True:
+    select.select([x for x in (l, c) if x], [], [])
+    c = c or l.accept()
+    c and c.process()
+"""
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-def test_end_to_end(tmp_path: Path, threaded: bool) -> None:
+def test_end_to_end(serve: Serve, path: Path, wait_until: Callable[..., None], threaded: bool) -> None:
     seen: list[str] = []
 
     def accepted(connection: TargetConnection) -> None:
-        def answer(path: str) -> None:
-            seen.append(path)
-            if path == "device/vbd/51712/state":
+        def answer(changed: str) -> None:
+            seen.append(changed)
+            if changed == "device/vbd/51712/state":
                 assert connection.store["device/vbd/51712/ring-ref"] == str(gref)
                 port = int(connection.store["device/vbd/51712/event-channel"])
                 page = ffi.new("uint8_t **")
@@ -115,25 +75,20 @@ def test_end_to_end(tmp_path: Path, threaded: bool) -> None:
         connection.watch("device", answer)
         connection.on_request("stats", lambda fields: {"domid": connection.domid, "got": fields})
 
-    target = Target(tmp_path / "t.sock", accepted)
-    initiator = InitiatorConnection(tmp_path / "t.sock", memory_nbytes=MEMORY)
+    target = serve(accepted)
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
     if threaded:
         initiator.start()
     assert initiator.domid == 1
-    assert initiator.peer.pid == os.getpid()
+    assert initiator.peer == (os.getpid(), os.getuid(), os.getgid())
     initiator.wait_for(lambda: initiator.store.get("backend/vbd/51712/state") == "2", 5, "state 2")
     assert initiator.store["backend/vbd/51712/mode"] == "w"
     offset = initiator.memory.alloc(4096)
     initiator.memory.view[offset : offset + 19] = b"from the initiator\0"
     (gref,) = initiator.memory.grant(offset, 4096)
     port, fd = initiator.event_channel()
-    initiator.write(
-        {
-            "device/vbd/51712/ring-ref": str(gref),
-            "device/vbd/51712/event-channel": str(port),
-            "device/vbd/51712/state": "3",
-        }
-    )
+    ring = {"ring-ref": str(gref), "event-channel": str(port), "state": "3"}
+    initiator.write({f"device/vbd/51712/{name}": value for name, value in ring.items()})
     initiator.wait_for(lambda: initiator.store["backend/vbd/51712/state"] == "4", 5, "state 4")
     assert initiator.memory.view[offset : offset + 15].tobytes() == b"from the target"
     assert lib.vscsi_event_drain_fd(fd) == 1
@@ -145,5 +100,320 @@ def test_end_to_end(tmp_path: Path, threaded: bool) -> None:
     initiator.close()
     wait_until(lambda: target.ended == [None])
     target.stop()
-    assert not (tmp_path / "t.sock").exists()
-    assert not (tmp_path / "t.sock.lock").exists()
+    assert not path.exists()
+    assert not path.with_name("t.sock.lock").exists()
+
+
+def test_a_batch_is_a_transaction_on_both_ends(serve: Serve, path: Path) -> None:
+    torn: list[object] = []
+
+    def accepted(connection: TargetConnection) -> None:
+        def look(_: str) -> None:
+            if connection.store["device/a"] != connection.store["device/b"]:
+                torn.append(dict(connection.store))
+            connection.write({"backend/a": connection.store["device/a"], "backend/b": connection.store["device/b"]})
+
+        connection.watch("device", look)
+
+    serve(accepted)
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    initiator.start()
+    for n in range(200):
+        initiator.write({"device/a": str(n), "device/b": str(n)})
+        seen = initiator.store.subtree("backend")
+        if seen and seen["backend/a"] != seen["backend/b"]:
+            torn.append(seen)
+    initiator.wait_for(lambda: initiator.store.get("backend/b") == "199", 5, "the last batch")
+    assert torn == []
+    initiator.close()
+
+
+def test_writes_from_many_threads_leave_both_mirrors_alike(serve: Serve, path: Path) -> None:
+    mirrors: list[TargetConnection] = []
+    serve(mirrors.append)
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    initiator.start()
+
+    def writer(n: int) -> None:
+        for turn in range(100):
+            value = None if turn % 3 else "y"
+            initiator.write({"device/who": str(n), "device/turn": str(turn), f"device/{n}/x": value})
+
+    threads = [threading.Thread(target=writer, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    initiator.write({"device/end": "1"})
+    deadline = time.monotonic() + 5
+    while "device/end" not in mirrors[0].store:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert dict(mirrors[0].store) == dict(initiator.store)
+    initiator.close()
+
+
+def test_each_event_channel_has_its_own_port_and_may_be_given_back(serve: Serve, path: Path) -> None:
+    accepted: list[TargetConnection] = []
+    serve(accepted.append)
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    ports = [initiator.event_channel() for _ in range(3)]
+    assert [port for port, _ in ports] == [1, 2, 3]
+    ours = accepted[0].event_channel(2)
+    initiator.close_event_channel(1)
+    initiator.close_event_channel(2)
+    assert initiator.event_channel()[0] == 4
+    with pytest.raises(KeyError):
+        accepted[0].event_channel(1)
+    assert lib.vscsi_event_drain_fd(ours) == -32, "ours stays, and sees that the other end is gone"
+    accepted[0].close_event_channel(2)
+    with pytest.raises(KeyError):
+        accepted[0].event_channel(2)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(ours)
+    initiator.close()
+
+
+def test_event_channels_given_back_do_not_count(serve: Serve, path: Path) -> None:
+    serve()
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    for _ in range(600):
+        initiator.close_event_channel(initiator.event_channel()[0])
+    initiator.close()
+
+
+def test_the_death_of_the_target_is_noticed(path: Path, wait_until: Callable[..., None]) -> None:
+    target = child(TARGET, path)
+    told: list[str] = []
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    initiator.on_close = told.append
+    initiator.start()
+    target.send_signal(signal.SIGKILL)
+    target.wait()
+    with pytest.raises(BusError, match="the target is gone"):
+        initiator.wait_for(lambda: False, 5, "nothing")
+    wait_until(lambda: bool(told))
+    assert told == ["the target is gone"]
+    assert initiator.closed
+    assert initiator.error is None
+    with pytest.raises(BusError, match="the target is gone"):
+        initiator.request("stats")
+    initiator.write({"device/x": "1"})
+    initiator.close()
+    assert told == ["the target is gone"]
+
+
+def test_the_death_of_an_initiator_is_noticed(serve: Serve, path: Path, wait_until: Callable[..., None]) -> None:
+    target = serve()
+    initiator = child(INITIATOR, path)
+    wait_until(lambda: "device/x/state" in target.connections[0].store)
+    assert target.connections[0].peer.pid == initiator.pid
+    initiator.send_signal(signal.SIGKILL)
+    initiator.wait()
+    wait_until(lambda: target.ended == [None])
+
+
+def test_our_own_close_is_not_told(serve: Serve, path: Path) -> None:
+    serve()
+    told: list[str] = []
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    initiator.on_close = told.append
+    initiator.start()
+    initiator.close()
+    initiator.close()
+    assert told == []
+    assert initiator.closed
+    assert initiator.fileno() == -1
+    assert not initiator.process()
+
+
+def test_close_may_be_called_by_on_close(path: Path, wait_until: Callable[..., None]) -> None:
+    target = child(TARGET, path)
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    initiator.on_close = lambda reason: initiator.close()
+    initiator.start()
+    target.kill()
+    target.wait()
+    wait_until(lambda: initiator.fileno() == -1)
+
+
+def test_waiting_has_an_end(serve: Serve, path: Path) -> None:
+    serve()
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    for _ in range(2):
+        began = time.monotonic()
+        with pytest.raises(BusError, match=r"not answered within 0\.1 s; waited for the moon"):
+            initiator.wait_for(lambda: False, 0.1, "the moon")
+        assert time.monotonic() - began < 2
+        initiator.start()
+    initiator.close()
+
+
+def test_a_target_that_never_answers(path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        with pytest.raises(BusError, match=r"not answered within 0\.2 s; waited for welcome"):
+            InitiatorConnection(path, memory_nbytes=MEMORY, timeout=0.2)
+
+
+def test_waiting_in_a_callback_is_refused(serve: Serve, path: Path) -> None:
+    caught: list[str] = []
+
+    def accepted(connection: TargetConnection) -> None:
+        connection.watch("device", lambda changed: connection.write({"backend/x": "1"}))
+
+    serve(accepted)
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+
+    def wait(_: str) -> None:
+        with pytest.raises(BusError) as error:
+            initiator.request("stats")
+        caught.append(str(error.value))
+
+    initiator.watch("backend", wait)
+    initiator.write({"device/x": "1"})
+    initiator.wait_for(lambda: bool(caught), 5, "the callback")
+    assert caught == ["cannot wait for the answer to stats in a callback of the bus"]
+    assert not initiator.closed
+    initiator.close()
+
+
+def test_reasons_of_a_request_handler_reach_the_initiator(serve: Serve, path: Path) -> None:
+    def refuse(fields: dict[str, Any]) -> dict[str, Any]:
+        raise BusError("not today")
+
+    def accepted(connection: TargetConnection) -> None:
+        connection.on_request("admin", refuse)
+
+    serve(accepted)
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    with pytest.raises(BusError, match=r"^not today$"):
+        initiator.request("admin")
+    assert not initiator.closed
+    initiator.close()
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "lines"),
+    [(ProtocolError("state 9"), "state 9", 1), (ZeroDivisionError("ours"), "internal error", 2)],
+)
+def test_what_a_callback_raises_ends_that_connection_only(
+    serve: Serve,
+    path: Path,
+    wait_until: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    raised: Exception,
+    error: str,
+    lines: int,
+) -> None:
+    def accepted(connection: TargetConnection) -> None:
+        def fail(_: str) -> None:
+            raise raised
+
+        connection.watch("device/bad", fail)
+
+    target = serve(accepted)
+    bad = InitiatorConnection(path, memory_nbytes=MEMORY)
+    good = InitiatorConnection(path, memory_nbytes=MEMORY)
+    bad.write({"device/bad": "1"})
+    wait_until(lambda: target.ended == [error])
+    assert len(caplog.records) == lines
+    assert f"initiator 1 (pid {os.getpid()}, uid {os.getuid()}): connection ended: {error}" in caplog.text
+    good.event_channel()
+    bad.close()
+    good.close()
+
+
+def test_a_forked_child_cannot_use_the_handles_and_does_not_disturb_them(serve: Serve, path: Path) -> None:
+    target = serve()
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    initiator.start()
+    initiator.memory.alloc(4096)
+    attempts: list[Callable[[], object]] = [
+        lambda: initiator.write({"device/x": "1"}),
+        lambda: initiator.process(),
+        lambda: initiator.request("stats"),
+        lambda: initiator.event_channel(),
+        lambda: initiator.wait_for(lambda: True, 1, "x"),
+        lambda: initiator.start(),
+        lambda: initiator.memory.alloc(1),
+        lambda: initiator.memory.free(4096),
+        lambda: initiator.memory.grant(4096, 1),
+        lambda: initiator.memory.view,
+        lambda: target.connections[0].write({"backend/x": "1"}),
+        lambda: target.connections[0].release(),
+    ]
+    pid = os.fork()
+    if pid == 0:
+        code = 0
+        try:
+            for number, attempt in enumerate(attempts, 1):
+                try:
+                    attempt()
+                    code = number
+                except BusError as error:
+                    if "forked child must connect for itself" not in str(error):
+                        code = number
+            initiator.close()
+            target.connections[0].close()
+            target.listener.close()
+        except BaseException:
+            code = 99
+        os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert path.exists()
+    initiator.event_channel()
+    initiator.close()
+
+
+def test_a_forked_child_does_not_have_the_memory() -> None:
+    from vscsi.bus.local import Memory
+
+    memory = Memory(MEMORY)
+    maps = f"{memory.address:x}-"
+    assert maps in Path("/proc/self/maps").read_text()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(maps in Path("/proc/self/maps").read_text())
+    _, status = os.waitpid(pid, 0)
+    memory.close()
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_no_descriptor_leaks(serve: Serve, path: Path, open_fds: Callable[[], dict[int, str]]) -> None:
+    target = serve()
+
+    def cycle() -> None:
+        initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+        initiator.start()
+        initiator.event_channel()
+        initiator.write({"device/x": "1"})
+        initiator.close()
+        while target.connections:
+            time.sleep(0.0005)
+
+    def memory_mappings() -> int:
+        return Path("/proc/self/maps").read_text().count("/memfd:vscsi")
+
+    cycle()
+    before, mapped = open_fds(), memory_mappings()
+    for _ in range(200):
+        cycle()
+    assert len(open_fds()) == len(before), (before, open_fds())
+    assert memory_mappings() == mapped == 0
+    assert len(target.ended) == 201
+
+
+def test_descriptors_are_close_on_exec(serve: Serve, path: Path, open_fds: Callable[[], dict[int, str]]) -> None:
+    before = set(open_fds())
+    serve()
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    initiator.event_channel()
+    ours = {fd: name for fd, name in open_fds().items() if fd not in before and not name.startswith("/proc")}
+    assert len(ours) >= 8
+    assert [name for fd, name in ours.items() if os.get_inheritable(fd)] == []
+    initiator.close()

@@ -27,7 +27,7 @@ log = logging.getLogger("vscsi.bus")
 
 READ_NBYTES = 1 << 16
 """Taken from one peer before the others have their turn."""
-OUTGOING_NBYTES_MAX = 4 << 20
+OUTGOING_NBYTES_MAX = 2 << 20
 """What may wait for a peer that does not read."""
 DESCRIPTORS_MAX = 16
 """Descriptors that may wait for their frame to be complete."""
@@ -77,6 +77,8 @@ class Connection:
         self._outgoing: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._outgoing_nbytes = 0
         self._process_thread: int | None = None
+        self.on_want_write: Callable[[], None] | None = None
+        """Called, in whatever thread wrote, when `want_write` became true: wake the selector."""
         self._ops: dict[str, Callable[[dict[str, Any]], None]] = {"store": self._on_store}
 
     # ---- state ----
@@ -246,6 +248,9 @@ class Connection:
             self.flush()
             if self._outgoing_nbytes > OUTGOING_NBYTES_MAX:
                 self._end(f"{self.PEER_NAME} does not read its messages")
+            waiting = self.want_write
+        if waiting and self.on_want_write is not None:
+            self.on_want_write()
 
     @property
     def want_write(self) -> bool:

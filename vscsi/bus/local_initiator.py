@@ -13,7 +13,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ class InitiatorConnection(Connection):
         self._pump = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.on_want_write = self._wake
         self._ops |= {
             "welcome": self._on_welcome,
             "refused": self._on_refused,
@@ -156,6 +157,10 @@ class InitiatorConnection(Connection):
                 self._thread = threading.Thread(target=self._run, name="vscsi-bus", daemon=True)
                 self._thread.start()
 
+    def _wake(self) -> None:
+        """The thread must look again, whether for writing or at the end of it."""
+        os.eventfd_write(self._wake_fd, 1)
+
     def _run(self) -> None:
         alive = True
         while alive:
@@ -174,11 +179,6 @@ class InitiatorConnection(Connection):
         if self.want_write:
             self.flush()
         return self.process()
-
-    def _send(self, frame: bytes, fds: Sequence[int] = ()) -> None:
-        super()._send(frame, fds)
-        if self.want_write:
-            os.eventfd_write(self._wake_fd, 1)  # the thread must now poll for writing too
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float, what: str) -> None:
         """Return once `predicate()` is true; it is tried whenever the target has said something.
@@ -275,7 +275,8 @@ class InitiatorConnection(Connection):
             return
         self._closing = True
         if os.getpid() == self._pid:
-            self._end(None)  # wakes the thread
+            self._end(None)
+            self._wake()
             with self._pump:
                 thread = self._thread
             if thread is not None and thread is not threading.current_thread():

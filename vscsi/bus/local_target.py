@@ -1,38 +1,30 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The target's end of the local bus: the listening socket, and one connection for each initiator.
+"""The target's end of one connection of the local bus.
 
-Knows whom to let in, how much memory to map and how many event channels to make. Trusts nothing an initiator sends.
+Knows how much memory to map, how many event channels to make, and how long to wait. Trusts nothing an initiator sends.
 """
 
-import contextlib
 import errno
 import logging
 import os
-import resource
 import socket
 import time
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from vscsi.native import ffi, lib
 
-from . import memory, places, wire
-from .connection import Connection, peer_of
+from . import memory, wire
+from .connection import Connection
 from .errors import BusError, ProtocolError
 from .store import INITIATOR_ROOT, TARGET_ROOT
 
-log = logging.getLogger("vscsi.bus")
-
-BACKLOG = 64
-CONNECTIONS_MAX = 64
 EVENT_CHANNELS_MAX = 256
 MEMORY_NBYTES_MAX = 1 << 30
 HELLO_SECONDS = 5.0
 """How long a connection may be silent before its hello."""
 FRAME_SECONDS = 10.0
 """How long a frame may take to arrive."""
-DOMID_MAX = 0x7FEF
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -51,12 +43,20 @@ class TargetConnection(Connection):
     PEER_NAME = "initiator"
     LOG_LEVEL = logging.WARNING
 
-    def __init__(self, sock: socket.socket, domid: int, listener: "Listener") -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        domid: int,
+        *,
+        max_memory_nbytes: int = MEMORY_NBYTES_MAX,
+        on_closed: Callable[["TargetConnection"], None] = lambda connection: None,
+    ) -> None:
         super().__init__(sock)
         self.domid = domid
+        self.max_memory_nbytes = max_memory_nbytes
         self.mapper: Any = None
         self.on_hello: Callable[[], None] | None = None
-        self._listener = listener
+        self._on_closed = on_closed
         self._greeted = False
         self._since = time.monotonic()
         self._events: dict[int, int] = {}
@@ -109,13 +109,15 @@ class TargetConnection(Connection):
         sizes = frame.get("regions")
         if not isinstance(sizes, list) or not 1 <= len(sizes) <= lib.VSCSI_MAX_REGIONS:
             raise ProtocolError(f"hello needs 1 to {lib.VSCSI_MAX_REGIONS} memory regions")
-        limit = self._listener.max_memory_nbytes
+        limit = self.max_memory_nbytes
         if not all(type(size) is int and 0 < size <= limit for size in sizes) or sum(sizes) > limit:
             raise ProtocolError(f"more memory than the {limit} bytes that this target maps for one initiator")
         nr_frames = sum(sizes) // memory.PAGE
         table_frame = wire.integer(frame, "table-frame", 0, nr_frames)
         # More table than there can be grants would only make us keep books on nothing.
         table_pages = wire.integer(frame, "table-pages", 1, memory.table_pages(nr_frames))
+        if len(self._received) != len(sizes):
+            raise ProtocolError(f"hello brings {len(self._received)} descriptors for {len(sizes)} memory regions")
         fds = self._take_descriptors(len(sizes))
         error = ffi.new("int *")
         try:  # grants name the domain they are made to, and that is ours
@@ -226,166 +228,9 @@ class TargetConnection(Connection):
     def close(self) -> None:
         """End the connection; closes its event channels. The memory stays mapped until `release`."""
         super().close()
-        self._listener.forget(self)
+        self._on_closed(self)
 
     def _close_descriptors(self) -> None:
         super()._close_descriptors()
         for port in list(self._events):
             self.close_event_channel(port)
-
-
-def raise_descriptor_limit() -> None:
-    """Lift RLIMIT_NOFILE to what is allowed: a few initiators' event channels would exhaust the usual 1024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-class Listener:
-    """Listens for initiators at `path` (None: the default), or on an inherited socket `fd`.
-
-    `allow_uids`: who may connect; None is our own user and root. BusError: another target is listening there, the
-    folder is not safe, or the path cannot be used.
-    """
-
-    def __init__(
-        self,
-        path: Path | None = None,
-        *,
-        fd: int | None = None,
-        allow_uids: Collection[int] | None = None,
-        max_connections: int = CONNECTIONS_MAX,
-        max_memory_nbytes: int = MEMORY_NBYTES_MAX,
-    ) -> None:
-        self.allow_uids = {os.geteuid(), 0} if allow_uids is None else set(allow_uids)
-        self.max_connections = max_connections
-        self.max_memory_nbytes = max_memory_nbytes
-        self._connections: set[TargetConnection] = set()
-        self._last_domid = 0
-        self._pid = os.getpid()
-        self._lock: places.SocketLock | None = None
-        if fd is not None:
-            self._sock = socket.socket(fileno=fd)
-            self._sock.set_inheritable(False)
-            if self._sock.family != socket.AF_UNIX or self._sock.type != socket.SOCK_STREAM:
-                raise BusError(f"descriptor {fd} is not a Unix stream socket")
-            self.path = Path(os.fsdecode(self._sock.getsockname()))
-        else:
-            self.path = path if path is not None else places.default_socket_path()
-            if path is None:
-                places.make_folder(self.path.parent)
-            places.check_length(self.path)
-            self._lock = places.SocketLock(self.path)
-            try:
-                places.clear_stale(self.path)
-                self._sock = self._bind()
-            except BaseException:
-                self._lock.release()
-                raise
-        self._sock.setblocking(False)
-        self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        raise_descriptor_limit()
-
-    def _bind(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            # Set before bind, so that there is no moment at which others could connect.
-            os.fchmod(sock.fileno(), 0o600 if self.allow_uids <= {os.geteuid(), 0} else 0o666)
-            sock.bind(str(self.path))
-            sock.listen(BACKLOG)
-        except OSError as error:
-            sock.close()
-            raise BusError(f"cannot listen at {self.path}: {error.strerror}") from error
-        return sock
-
-    def fileno(self) -> int:
-        """The listening socket, for a selector."""
-        return self._sock.fileno()
-
-    @property
-    def connections(self) -> int:
-        """Connections that are not closed yet."""
-        return len(self._connections)
-
-    def accept(self) -> TargetConnection | None:
-        """The next initiator, or None: nobody there, or refused with a reason. Never blocks.
-
-        Also ends connections that have kept us waiting too long; their `process` then returns False.
-        """
-        self.expire(time.monotonic())
-        try:
-            sock, _ = self._sock.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return None
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise BusError(f"cannot accept at {self.path}: {error.strerror}") from error
-            self._shed()
-            return None
-        try:
-            reason = self._objection(sock)
-            if reason is None:
-                connection = TargetConnection(sock, self._next_domid(), self)
-                self._connections.add(connection)
-                return connection
-        except OSError:
-            sock.close()
-            return None
-        self._refuse(sock, reason)
-        return None
-
-    def _objection(self, sock: socket.socket) -> str | None:
-        peer = peer_of(sock)
-        if peer.uid not in self.allow_uids:
-            return f"user {peer.uid} may not use this target"
-        if len(self._connections) >= self.max_connections:
-            return f"this target has {self.max_connections} connections already, as many as it takes"
-        return None
-
-    def _refuse(self, sock: socket.socket, reason: str) -> None:
-        log.warning("connection refused: %s", reason)
-        with sock, contextlib.suppress(OSError):
-            sock.send(wire.encode("refused", reason=reason), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-
-    def _shed(self) -> None:
-        """Out of descriptors: turn one initiator away, or the selector would call us for it for ever."""
-        if self._spare is None:
-            return
-        os.close(self._spare)
-        self._spare = None
-        with contextlib.suppress(OSError):
-            sock, _ = self._sock.accept()
-            self._refuse(sock, "this target has no file descriptor left")
-        with contextlib.suppress(OSError):
-            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-
-    def _next_domid(self) -> int:
-        taken = {connection.domid for connection in self._connections}
-        while True:
-            self._last_domid = self._last_domid % DOMID_MAX + 1
-            if self._last_domid not in taken:
-                return self._last_domid
-
-    def expire(self, now: float) -> None:
-        """End every connection that keeps us waiting at `now` (time.monotonic). `accept` does it too."""
-        for connection in list(self._connections):
-            reason = connection.overdue(now)
-            if reason is not None and not connection.closed:
-                connection.expire(reason)
-
-    def forget(self, connection: TargetConnection) -> None:
-        """That connection is closed."""
-        self._connections.discard(connection)
-
-    def close(self) -> None:
-        """Stop listening and remove the socket; connections stay. Idempotent. In a forked child: only close."""
-        if self._sock.fileno() < 0:
-            return
-        if self._lock is not None:
-            if os.getpid() == self._pid:
-                self.path.unlink(missing_ok=True)
-            self._lock.release()
-        self._sock.close()
-        if self._spare is not None:
-            os.close(self._spare)
-            self._spare = None

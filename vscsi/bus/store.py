@@ -13,6 +13,7 @@ from .errors import BusError
 
 PATH_NBYTES_MAX = 256
 VALUE_NBYTES_MAX = 1024
+DEPTH_MAX = 16
 NODES_MAX = 8192
 """Nodes below one peer's directory, folders included."""
 
@@ -20,7 +21,7 @@ INITIATOR_ROOT = "device"
 TARGET_ROOT = "backend"
 
 # What Xen's store allows in a path, and the separators its device numbers never need are absent.
-_PATH = re.compile(r"[A-Za-z0-9_@.:+-]+(?:/[A-Za-z0-9_@.:+-]+)+")
+_PATH = re.compile(rf"[A-Za-z0-9_@.:+-]+(?:/[A-Za-z0-9_@.:+-]+){{1,{DEPTH_MAX - 1}}}")
 
 
 class _Node:
@@ -37,7 +38,7 @@ def check_batch(batch: object, root: str) -> dict[str, str | None]:
         raise BusError("a store batch is not a mapping of paths to values")
     for path, value in batch.items():
         if not isinstance(path, str) or len(path) > PATH_NBYTES_MAX or not _PATH.fullmatch(path):
-            raise BusError(f"store path {str(path)[:64]!a} is malformed or longer than {PATH_NBYTES_MAX} bytes")
+            raise BusError(f"store path {str(path)[:64]!a} is malformed, too long or too deep")
         if not path.startswith(root + "/"):
             raise BusError(f"store path {path!a} is outside the writer's own directory {root}/")
         if value is None:
@@ -126,11 +127,15 @@ class Store(Mapping[str, str]):
         """How many nodes the batch would make if none were removed before."""
         new: set[str] = set()
         for path, value in batch.items():
-            while value is not None and path not in new and self._find(path) is None:
-                new.add(path)
-                path = path.rpartition("/")[0]
-                if not path:
-                    break
+            if value is None:
+                continue
+            node: _Node | None = self._top
+            at = ""
+            for name in path.split("/"):
+                at = f"{at}/{name}" if at else name
+                node = node.children.get(name) if node else None
+                if node is None:
+                    new.add(at)
         return len(new)
 
     def _set(self, path: str, value: str, root: str) -> None:

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The target's listening socket of the local bus.
+
+Knows whom to let in and how many; what they then say is the business of their connections.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import resource
+import socket
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from . import places, wire
+from .connection import peer_of
+from .errors import BusError
+from .local_target import MEMORY_NBYTES_MAX, TargetConnection
+
+log = logging.getLogger("vscsi.bus")
+
+BACKLOG = 64
+CONNECTIONS_MAX = 64
+DOMID_MAX = 0x7FEF
+"""Xen's numbers from 0x7FF0 are reserved."""
+
+
+def raise_descriptor_limit() -> None:
+    """Lift RLIMIT_NOFILE to what is allowed: a few initiators' event channels would exhaust the usual 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Listener:
+    """Listens for initiators at `path` (None: the default), or on an inherited socket `fd`.
+
+    `allow_uids`: who may connect; None is our own user and root. BusError: another target is listening there, the
+    folder is not safe, or the path cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        fd: int | None = None,
+        allow_uids: Collection[int] | None = None,
+        max_connections: int = CONNECTIONS_MAX,
+        max_memory_nbytes: int = MEMORY_NBYTES_MAX,
+    ) -> None:
+        self.allow_uids = {os.geteuid(), 0} if allow_uids is None else set(allow_uids)
+        self.max_connections = max_connections
+        self.max_memory_nbytes = max_memory_nbytes
+        self._connections: set[TargetConnection] = set()
+        self._last_domid = 0
+        self._pid = os.getpid()
+        self._lock: places.SocketLock | None = None
+        if fd is not None:
+            self._sock = socket.socket(fileno=fd)
+            self._sock.set_inheritable(False)
+            if self._sock.family != socket.AF_UNIX or self._sock.type != socket.SOCK_STREAM:
+                raise BusError(f"descriptor {fd} is not a Unix stream socket")
+            self.path = Path(os.fsdecode(self._sock.getsockname()))
+        else:
+            self.path = path if path is not None else places.default_socket_path()
+            if path is None:
+                places.make_folder(self.path.parent)
+            places.check_length(self.path)
+            self._lock = places.SocketLock(self.path)
+            try:
+                places.clear_stale(self.path)
+                self._sock = self._bind()
+            except BaseException:
+                self._lock.release()
+                raise
+        self._sock.setblocking(False)
+        self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        raise_descriptor_limit()
+
+    def _bind(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            # Set before bind, so that there is no moment at which others could connect.
+            os.fchmod(sock.fileno(), 0o600 if self.allow_uids <= {os.geteuid(), 0} else 0o666)
+            sock.bind(str(self.path))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            raise BusError(f"cannot listen at {self.path}: {error.strerror}") from error
+        return sock
+
+    def fileno(self) -> int:
+        """The listening socket, for a selector."""
+        return self._sock.fileno()
+
+    @property
+    def connections(self) -> int:
+        """Connections that are not closed yet."""
+        return len(self._connections)
+
+    def accept(self) -> TargetConnection | None:
+        """The next initiator, or None: nobody there, or refused with a reason. Never blocks.
+
+        Also ends connections that have kept us waiting too long; their `process` then returns False.
+        """
+        self.expire(time.monotonic())
+        try:
+            sock, _ = self._sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return None
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._shed()
+            else:
+                log.warning("cannot accept at %s: %s", self.path, error.strerror)
+            return None
+        try:
+            reason = self._objection(sock)
+            if reason is None:
+                connection = TargetConnection(
+                    sock,
+                    self._next_domid(),
+                    max_memory_nbytes=self.max_memory_nbytes,
+                    on_closed=self._connections.discard,
+                )
+                self._connections.add(connection)
+                return connection
+        except OSError:
+            sock.close()
+            return None
+        self._refuse(sock, reason)
+        return None
+
+    def _objection(self, sock: socket.socket) -> str | None:
+        peer = peer_of(sock)
+        if peer.uid not in self.allow_uids:
+            return f"user {peer.uid} may not use this target"
+        if len(self._connections) >= self.max_connections:
+            return f"this target has {self.max_connections} connections already, as many as it takes"
+        return None
+
+    def _refuse(self, sock: socket.socket, reason: str) -> None:
+        log.warning("connection refused: %s", reason)
+        with sock, contextlib.suppress(OSError):
+            sock.send(wire.encode("refused", reason=reason), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def _shed(self) -> None:
+        """Out of descriptors: turn one initiator away, or the selector would call us for it for ever."""
+        if self._spare is None:
+            return
+        os.close(self._spare)
+        self._spare = None
+        with contextlib.suppress(OSError):
+            sock, _ = self._sock.accept()
+            self._refuse(sock, "this target has no file descriptor left")
+        with contextlib.suppress(OSError):
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _next_domid(self) -> int:
+        taken = {connection.domid for connection in self._connections}
+        while True:
+            self._last_domid = self._last_domid % DOMID_MAX + 1
+            if self._last_domid not in taken:
+                return self._last_domid
+
+    def expire(self, now: float) -> None:
+        """End every connection that keeps us waiting at `now` (time.monotonic). `accept` does it too."""
+        for connection in list(self._connections):
+            reason = connection.overdue(now)
+            if reason is not None and not connection.closed:
+                connection.expire(reason)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket; connections stay. Idempotent. In a forked child: only close."""
+        if self._sock.fileno() < 0:
+            return
+        if self._lock is not None:
+            if os.getpid() == self._pid:
+                self.path.unlink(missing_ok=True)
+            self._lock.release()
+        self._sock.close()
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
