@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The target as a whole: one selector loop that holds every conversation, beside the C loops that serve the rings.
+
+Waits for the listener, connections, reverse event channels, events of the C loops and a wake-up. Makes and stops the
+native target, the LUs in it and the Python workers. Knows no IU, no XenBus state and no command.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from target import report
+from target.blkif_device import BlkifDevice, BlkifKind
+from target.device import Device
+from target.login import LoginRules
+from target.nexus import NexusRegistry, check
+from target.peer import Peer
+from target.srp_device import SrpDevice, SrpKind
+from vscsi.bus.local import Listener
+from vscsi.native import lib as shared
+
+if TYPE_CHECKING:
+    from target.lu import LogicalUnit
+
+log = logging.getLogger("vscsi.target")
+
+EVENTS_AT_ONCE = 256
+"""Events taken before sockets have their turn."""
+TICK_SECONDS = 1.0
+"""How often late hellos are looked for."""
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Times in the unit of the name. `request_limit` 0: what the ring holds."""
+
+    loops: int = 1
+    spin_us: int = 50
+    engine: str = "auto"
+    pool_threads: int = 4
+    batch: int = 32
+    workers: int = 2
+    nowait: bool = True
+    max_connections: int = 64
+    max_channels: int = 16
+    request_limit: int = 0
+    blkif_queues: int = 4
+    target_port_id: bytes | None = None
+    stop_seconds: float = 2.0
+
+
+class DeviceKind(Protocol):
+    """A kind of device: which of them a connection has from the start, and which are made when asked for."""
+
+    name: str
+
+    def at_hello(self, peer: Peer) -> Any: ...
+
+    def on_demand(self, peer: Peer, devid: int) -> Device | None: ...
+
+
+KINDS: tuple[type[DeviceKind], ...] = (SrpKind, BlkifKind)
+
+
+class Server:
+    """Serves `lus` to whoever connects to `listener`. `native` is `target.native`, or what a test gives instead."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        lus: "Sequence[LogicalUnit]",
+        options: ServerOptions | None = None,
+        *,
+        native: Any = None,
+    ) -> None:
+        if native is None:
+            import target.native as native
+        self.listener, self.options = listener, options or ServerOptions()
+        listener.max_connections = self.options.max_connections
+        self.native, self.ffi = native.lib, native.ffi
+        self.units: dict[int, LogicalUnit] = {unit.lun: unit for unit in lus}
+        port_id = self.options.target_port_id
+        self.rules = LoginRules(port_id or default_port_id(listener.path), self.options.max_channels)
+        self.kinds: dict[str, DeviceKind] = {kind.name: kind() for kind in KINDS}
+        self.requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "stats": lambda fields: report.stats(self),
+            "info": lambda fields: report.info(self),
+        }
+        self.errors = error_table(self.native)
+        self.peers: set[Peer] = set()
+        self.channels: dict[int, Device] = {}
+        self.on_ready: Callable[[], None] = lambda: None
+        self._calls: deque[Callable[[], None]] = deque()
+        self._stop = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.selector = selectors.DefaultSelector()
+        self.target = self._new_target()
+        self.nexuses = NexusRegistry(self.native, self.target)
+        self._workers: Any = None
+
+    def _new_target(self) -> Any:
+        options = self.options
+        engines = {
+            "auto": self.native.VT_ENGINE_AUTO,
+            "uring": self.native.VT_ENGINE_URING,
+            "pool": self.native.VT_ENGINE_POOL,
+        }
+        config = self.ffi.new("struct vt_config *")
+        config.loops, config.spin_ns, config.engine = options.loops, options.spin_us * 1000, engines[options.engine]
+        config.pool_threads, config.batch, config.nowait = options.pool_threads, options.batch, int(options.nowait)
+        error = self.ffi.new("int *")
+        target = self.native.vt_new(config, error)
+        if target == self.ffi.NULL:
+            check(error[0] or -1, "the target's loops")
+        return target
+
+    # ---- life ----
+
+    def run(self) -> None:
+        """Serves in the calling thread until `stop`. OSError if the loops cannot start."""
+        try:
+            self._start()
+            self.on_ready()
+            while not self._stop:
+                self._turn(TICK_SECONDS)
+                self.listener.expire(time.monotonic())
+            self._say_goodbye()
+        finally:
+            self._end()
+
+    def stop(self) -> None:
+        """Ends `run` in order. From any thread or a signal handler; more than once does no harm."""
+        self._stop = True
+        self._wake()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Runs `function` in the serving thread, soon. From any thread."""
+        self._calls.append(function)
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it is awake already; closed: it is over
+            os.write(self._wake_write, b"\0")
+
+    def _start(self) -> None:
+        self._install_commands()
+        for unit in self.units.values():
+            unit.index = check(self.native.vt_lu_add(self.target, unit.native_config()), f"LUN {unit.lun}")
+        check(self.native.vt_start(self.target), "the target's loops")
+        self._start_workers()
+        self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
+        self.selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        self.selector.register(self.native.vt_event_fd(self.target), selectors.EVENT_READ, self._events)
+
+    def _install_commands(self) -> None:
+        from target import commands
+
+        commands.install(self.target)
+
+    def _start_workers(self) -> None:
+        from target.worker import Workers
+
+        by_index = {unit.index: unit for unit in self.units.values()}
+        self._workers = Workers(self.target, by_index, self.nexuses.lookup, self.options.workers)
+        self._workers.start()
+
+    def _say_goodbye(self) -> None:
+        """T_LOGOUT to every channel, vbds asked to close; waits a bounded time for the initiators."""
+        self.selector.unregister(self.listener)
+        self.listener.close()
+        for device in self._devices():
+            device.xenbus.online = False
+            if isinstance(device, SrpDevice):
+                device.log_out(shared.SRP_TLO_NO_REASON, "the target stops")
+            else:
+                device.request_close()
+        deadline = time.monotonic() + self.options.stop_seconds
+        while self.channels and (left := deadline - time.monotonic()) > 0:
+            self._turn(left)
+        for peer in list(self.peers):
+            peer.vanish()
+        deadline = time.monotonic() + self.options.stop_seconds
+        while self.channels and (left := deadline - time.monotonic()) > 0:
+            self._turn(left)
+
+    def _end(self) -> None:
+        """Everything is taken down, in order: loops, workers, mappings, memory, LUs."""
+        for peer in list(self.peers):
+            peer.vanish()
+        self.native.vt_stop(self.target)
+        if self._workers is not None:
+            self._workers.join()
+        while self.channels:
+            device = next(iter(self.channels.values()))
+            for channel in list(device.channels):
+                device.stopping = True
+                device.stopped(channel)
+        self.native.vt_free(self.target)
+        self.listener.close()
+        self.selector.close()
+        os.close(self._wake_read)
+        wake, self._wake_write = self._wake_write, -1
+        os.close(wake)
+        for unit in self.units.values():
+            unit.close()
+
+    def _devices(self) -> list[Device]:
+        return [device for peer in list(self.peers) for device in list(peer.devices.values())]
+
+    # ---- the loop ----
+
+    def _turn(self, timeout: float) -> None:
+        for peer in self.peers:
+            self._watch_writing(peer)
+        for key, mask in self.selector.select(timeout):
+            if self.selector.get_map() and key.fd in self.selector.get_map():
+                try:
+                    key.data(mask)
+                except Exception:
+                    log.exception("internal error in a conversation")
+
+    def _watch_writing(self, peer: Peer) -> None:
+        if peer.connection.closed or peer.vanished:
+            return
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.connection.want_write else 0)
+        key = self.selector.get_key(peer.connection)
+        if key.events != wanted:
+            self.selector.modify(peer.connection, wanted, key.data)
+
+    def _accept(self, _mask: int) -> None:
+        connection = self.listener.accept()
+        if connection is None:
+            return
+        peer = Peer(self, connection)
+        self.peers.add(peer)
+
+        def ready(mask: int) -> None:
+            if mask & selectors.EVENT_WRITE:
+                connection.flush()
+            if mask & selectors.EVENT_READ:
+                self.serve(peer)
+
+        self.selector.register(connection, selectors.EVENT_READ, ready)
+
+    def serve(self, peer: Peer) -> None:
+        """Reads what a connection has to say; notices that it is gone."""
+        if peer.vanished:
+            return
+        try:
+            alive = peer.process()
+        except Exception:
+            # Our bug. The connection it hit is over, the others keep being served.
+            log.exception("%s: internal error", peer)
+            alive = False
+        if not alive:
+            peer.vanish()
+
+    def unwatch(self, peer: Peer) -> None:
+        """The connection is about to be closed."""
+        with contextlib.suppress(KeyError, ValueError):
+            self.selector.unregister(peer.connection)
+
+    def _woken(self, _mask: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+        while self._calls:
+            self._calls.popleft()()
+
+    def _events(self, _mask: int) -> None:
+        event = self.ffi.new("struct vt_event *")
+        for _ in range(EVENTS_AT_ONCE):
+            if self.native.vt_event_next(self.target, event) <= 0:
+                return
+            device = self.channels.get(event.channel)
+            if device is None:
+                continue
+            try:
+                if event.type == self.native.VT_EVENT_IU:
+                    device.on_iu(event.channel, bytes(self.ffi.buffer(event.iu, event.iu_nbytes)))
+                elif event.type == self.native.VT_EVENT_ERROR:
+                    device.on_error(event.channel, event.error)
+                elif event.type == self.native.VT_EVENT_STOPPED:
+                    device.stopped(event.channel)
+            except Exception:
+                log.exception("%s: internal error", device)
+                device.fail("internal error")
+
+    # ---- changes of the logical units ----
+
+    def unit_resized(self, unit: "LogicalUnit", besides: Any = None) -> None:
+        """A LU has another size: 2A/09 to every nexus but the one that did it, `sectors` to every vbd."""
+        check(self.native.vt_lu_update(self.target, unit.index, unit.native_config()), f"LUN {unit.lun}")
+        self.nexuses.capacity_changed(unit.index, besides)
+        for device in self._devices():
+            if isinstance(device, BlkifDevice) and device.unit is unit:
+                device.resized()
+
+
+def default_port_id(path: Path) -> bytes:
+    """The same for the same machine and socket, so that reservations and VPD pages stay true over a restart."""
+    try:
+        machine = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        machine = socket.gethostname()
+    return hashlib.sha256(f"vscsi {machine} {path}".encode()).digest()[:16]
+
+
+def error_table(native: Any) -> dict[int, tuple[int, str]]:
+    """What C calls a protocol error: SRP's T_LOGOUT reason, and words for log and store."""
+    return {
+        native.VT_ERROR_RING: (shared.SRP_TLO_NO_REASON, "ring indexes out of range"),
+        native.VT_ERROR_EVENT_CHANNEL: (shared.SRP_TLO_NO_REASON, "event channel closed"),
+        native.VT_ERROR_REQUEST_LIMIT: (shared.SRP_TLO_NO_REASON, "more requests than the request limit"),
+        native.VT_ERROR_IU_TYPE: (shared.SRP_TLO_INVALID_IU_TYPE, "invalid IU type"),
+        native.VT_ERROR_OUT_FORMAT: (shared.SRP_TLO_UNSUPPORTED_OUT_FMT, "unsupported data-out descriptor format"),
+        native.VT_ERROR_IN_FORMAT: (shared.SRP_TLO_UNSUPPORTED_IN_FMT, "unsupported data-in descriptor format"),
+        native.VT_ERROR_OUT_COUNT: (shared.SRP_TLO_INVALID_OUT_COUNT, "invalid data-out descriptor count"),
+        native.VT_ERROR_IN_COUNT: (shared.SRP_TLO_INVALID_IN_COUNT, "invalid data-in descriptor count"),
+        native.VT_ERROR_IU_LENGTH: (shared.SRP_TLO_NO_REASON, "an IU runs past its slot"),
+    }
