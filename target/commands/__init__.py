@@ -1,2 +1,68 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""To be written."""
+"""SCSI commands of the target that are not plain media access: one function per command, found through one table.
+
+A new command is a row in `vscsi/scsi/cdb.py` and a function with `@handles` in a module listed here. Must not know
+rings, sockets, threads or clocks.
+"""
+
+from typing import Any
+
+from target.commands import (  # noqa: F401  (they fill the table)
+    capacity,
+    inquiry,
+    media,
+    mode_sense,
+    opcodes,
+    report_luns,
+    unit,
+    unmap,
+    verify,
+    vpd_pages,
+    write_same,
+)
+from target.commands.execute import Result, execute
+from target.commands.table import Conflict, Handler, Op, find, handlers
+from target.native import ffi, lib
+
+
+def command_rows() -> list[Any]:
+    """A new `struct vt_command` for every command of the table."""
+    return [_native_row(handler) for handler in handlers().values()]
+
+
+def install(t: Any) -> None:
+    """Fills the native core's command table (`struct vt_target *`). OSError if it refuses a row."""
+    for row in command_rows():
+        error = lib.vt_command_add(t, row)
+        if error < 0:
+            raise OSError(-error, f"the native core refuses command {row.opcode:02X}h")
+
+
+def _native_row(handler: Handler) -> Any:
+    row, command = handler.row, ffi.new("struct vt_command *")
+    command.opcode, command.cdb_nbytes, command.service_action = row.opcode, row.nbytes, row.sa or 0
+    command.op = getattr(lib, f"VT_OP_{handler.op.name}")
+    command.conflict = sum(getattr(lib, f"VT_CONFLICT_{c.name}") for c in Conflict if c in handler.conflict)
+    flags = {
+        lib.VT_CMD_HAS_SA: row.sa is not None,
+        lib.VT_CMD_SKIPS_UA: handler.skips_ua,
+        lib.VT_CMD_NEEDS_READY: handler.needs_ready,
+        lib.VT_CMD_WRITES: handler.writes,
+        lib.VT_CMD_ANY_LUN: handler.any_lun,
+        lib.VT_CMD_ZERO_IS_256: row.zero_is_256,
+        lib.VT_CMD_IMMED_BIT: handler.op is Op.SYNC and "immed" in row.fields,
+    }
+    command.flags = sum(flag for flag, on in flags.items() if on)
+    if handler.op is not Op.SLOW:
+        lba, count = row.fields["lba"], row.block_count
+        assert count is not None
+        command.lba_offset, command.lba_nbytes = lba.byte, lba.nbytes
+        command.length_offset, command.length_nbytes = count.byte, count.nbytes
+        if fua := row.fields.get("fua"):
+            command.fua_mask = fua.mask << fua.shift
+    for i, byte in enumerate(row.accept_map(handler.without)):
+        command.usage[i] = byte
+    return command
+
+
+__all__ = ["Result", "command_rows", "execute", "find", "handlers", "install"]

@@ -1,2 +1,172 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""To be written."""
+"""Backing stores: what a logical unit's bytes live in. The base class, and the registry through which they are found.
+
+Knows byte offsets and what a store can do. A new store is one file here, or a class that another package offers under
+the entry-point group `vscsi.stores`. Must not know SCSI, LUNs or blocks.
+"""
+
+import mmap
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Flag, auto
+from typing import TypeVar
+
+from target.native import lib
+
+GROUP = "vscsi.stores"
+
+
+class Can(Flag):
+    """What a store can do; decides what the logical unit says of itself."""
+
+    WRITE = auto()
+    FLUSH = auto()
+    """Has a volatile cache that flush() empties."""
+    TRIM = auto()
+    """trim() gives space back."""
+    ZERO = auto()
+    """What was trimmed reads as zeros."""
+
+
+class StoreError(Exception):
+    """The store cannot be opened: one line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """What the user asked for. `rest` is what follows `scheme:`."""
+
+    rest: str
+    readonly: bool = False
+    cache: str = "wb"
+    size: int | None = None
+    block_nbytes: int = 512
+    discard: bool = True
+
+
+class Store:
+    """One open backing store. Offsets and lengths are in bytes; methods raise OSError.
+
+    A store with a descriptor (`fd`) is read and written by the native core and needs no readinto or write of its own
+    for that; one without is served through Python. Any method may be called from several threads at once.
+    """
+
+    fd: int | None = None
+    nbytes: int = 0
+    can: Can = Can(0)
+    identity: str = ""
+    """The same for the same image at every start, for the serial number; empty: the LUN has to tell units apart."""
+    is_block_device: bool = False
+    is_null: bool = False
+    is_direct: bool = False
+    rotational: bool | None = None
+    physical_nbytes: int = 0
+    """Size that writes should be aligned to, 0 if unknown."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def readinto(self, buffer: memoryview, offset: int) -> None:
+        """Fills the whole buffer."""
+        raise NotImplementedError
+
+    def write(self, buffer: memoryview, offset: int, fua: bool = False) -> None:
+        """Writes the whole buffer; with `fua` it is durable on return."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Makes everything written so far durable."""
+
+    def trim(self, offset: int, nbytes: int) -> None:
+        """Gives the space of a range back."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Releases the store; it is not used afterwards."""
+
+    def buffer(self, nbytes: int) -> memoryview:
+        """Memory that readinto and write can take: aligned to pages where the store needs it."""
+        return memoryview(mmap.mmap(-1, nbytes)) if self.is_direct else memoryview(bytearray(nbytes))
+
+
+class DescriptorStore(Store):
+    """A store behind a descriptor that pread and pwrite understand."""
+
+    fd: int
+
+    def readinto(self, buffer: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self.fd, [buffer[done:]], offset + done)
+            if not count:
+                raise OSError(5, "end of the image reached: it has been truncated")
+            done += count
+
+    def write(self, buffer: memoryview, offset: int, fua: bool = False) -> None:
+        done, flags = 0, os.RWF_DSYNC if fua else 0
+        while done < len(buffer):
+            done += os.pwritev(self.fd, [buffer[done:]], offset + done, flags)
+
+    def flush(self) -> None:
+        os.fdatasync(self.fd)
+
+    def trim(self, offset: int, nbytes: int) -> None:
+        error = lib.vt_discard(self.fd, self.is_block_device, offset, nbytes)
+        if error < 0:
+            raise OSError(-error, os.strerror(-error))
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A kind of store: `name:rest` on the command line."""
+
+    name: str
+    help: str
+    open: Callable[[StoreSpec], Store]
+
+
+_SCHEMES: dict[str, Scheme] = {}
+_Open = TypeVar("_Open", bound=Callable[[StoreSpec], Store])
+
+
+def store(name: str, help: str) -> Callable[[_Open], _Open]:
+    """Registers a class (or function) that opens stores under `name:`."""
+
+    def register(open_: _Open) -> _Open:
+        _SCHEMES[name] = Scheme(name, help, open_)
+        return open_
+
+    return register
+
+
+def schemes() -> Mapping[str, Scheme]:
+    """Every store there is, those of other packages included."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=GROUP):
+        if point.name not in _SCHEMES:
+            point.load()
+    return dict(sorted(_SCHEMES.items()))
+
+
+def open_store(text: str, spec: StoreSpec) -> Store:
+    """Opens what `text` names: `scheme:rest`, or a path. StoreError with one clear line."""
+    name, colon, rest = text.partition(":")
+    if colon and name not in _SCHEMES and re.fullmatch(r"[a-z][a-z0-9+]*", name) and not os.path.lexists(text):
+        known = schemes()
+        if name not in known:
+            raise StoreError(f"{text}: no such file, and no store is called '{name}' (stores: {', '.join(known)})")
+    if not colon or name not in _SCHEMES:
+        name, rest = "file", text
+    return _SCHEMES[name].open(replace(spec, rest=rest))
+
+
+# Built-in stores register themselves on import.
+from target.stores import file, mem, null  # noqa: E402, F401

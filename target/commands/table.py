@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The target's table of commands: a row of `vscsi.scsi.cdb`, the function that runs it, and the policy beside it.
+
+From this one table come dispatch, REPORT SUPPORTED OPERATION CODES and the native core's command table, so that they
+cannot disagree. Knows no command by itself: modules of this package add theirs with `@handles`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, Flag, auto
+from typing import Any
+
+from target.commands.task import Task
+from target.lu import LogicalUnit
+from vscsi.scsi import cdb
+from vscsi.scsi.cdb import Cdb
+
+Function = Callable[[Task], bytes | None]
+
+
+class Conflict(Flag):
+    """Which reservations stand in a command's way: the native core's enum vt_conflict, by name."""
+
+    NONE = 0
+    READ = auto()
+    WRITE = auto()
+    SPC2 = auto()
+    OTHER = auto()
+
+
+AS_READ = Conflict.READ | Conflict.SPC2
+AS_WRITE = Conflict.WRITE | Conflict.SPC2
+
+
+class Op(Enum):
+    """Who runs it: a Python function, or one of the native core's media operations (enum vt_op, by name)."""
+
+    SLOW = auto()
+    READ = auto()
+    WRITE = auto()
+    SYNC = auto()
+
+
+def _nothing(_: LogicalUnit) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One command of the target."""
+
+    row: Cdb
+    function: Function
+    """Returns the parameter data for the initiator, if any; it may be longer than the allocation length."""
+    conflict: Conflict
+    op: Op = Op.SLOW
+    needs_ready: bool = False
+    writes: bool = False
+    skips_ua: bool = False
+    any_lun: bool = False
+    without: tuple[str, ...] = ()
+    """Fields that this target never supports."""
+    without_here: Callable[[LogicalUnit], tuple[str, ...]] = _nothing
+    """Fields that a particular logical unit does not support."""
+    supported: Callable[[LogicalUnit], bool] = lambda _: True
+    """Whether a particular logical unit has this command at all."""
+    timeouts: tuple[int, int] = (1, 30)
+    """Nominal and recommended time-out in seconds."""
+
+    def unsupported_fields(self, lu: LogicalUnit | None) -> tuple[str, ...]:
+        return self.without if lu is None else self.without + self.without_here(lu)
+
+
+_TABLE: dict[tuple[int, int | None], Handler] = {}
+
+
+def handles(row: Cdb, conflict: Conflict, **policy: Any) -> Callable[[Function], Function]:
+    """Makes a function the handler of a command. `policy` is what `Handler` has besides."""
+
+    def register(function: Function) -> Function:
+        if row.key in _TABLE:
+            raise ValueError(f"{row.name} has a handler already")
+        _TABLE[row.key] = Handler(row, function, conflict, **policy)
+        return function
+
+    return register
+
+
+def handlers() -> Mapping[tuple[int, int | None], Handler]:
+    """Every handler, by (opcode, service action), in that order."""
+    return dict(sorted(_TABLE.items(), key=lambda item: (item[0][0], item[0][1] or 0)))
+
+
+def find(raw: bytes) -> Handler | None:
+    """The handler of a CDB."""
+    row = cdb.lookup(raw)
+    return None if row is None else _TABLE.get(row.key)
+
+
+def has_opcode(opcode: int) -> bool:
+    """Whether the target has any command with that opcode."""
+    return any(key[0] == opcode for key in _TABLE)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a command's function sees: the task, its logical unit, its data, and the target device around it.
+
+States what the caller must provide (`Port`, `Device`). Must not know rings, threads or the native core.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from target.lu import LogicalUnit
+from vscsi.scsi import lun as lun_
+from vscsi.scsi import sense
+from vscsi.scsi.cdb import Cdb
+
+
+class Aborted(Exception):
+    """The task was aborted while it ran; nothing is answered any more."""
+
+
+class Port(Protocol):
+    """One task's way to its initiator."""
+
+    @property
+    def data_out_nbytes(self) -> int:
+        """Size of the initiator's data-out buffer."""
+
+    @property
+    def data_in_nbytes(self) -> int:
+        """Size of the initiator's data-in buffer."""
+
+    def fetch(self, offset: int, nbytes: int) -> bytes:
+        """Copies that much, once, from the data-out buffer; Aborted or CheckCondition if it cannot."""
+
+    def store(self, offset: int, data: bytes | memoryview) -> None:
+        """Copies into the data-in buffer; silently drops what lies beyond its end."""
+
+    def aborted(self) -> bool:
+        """Whether to stop as soon as possible."""
+
+
+class Device(Protocol):
+    """The SCSI target device that all logical units belong to."""
+
+    @property
+    def target_port_id(self) -> bytes:
+        """The 16-byte SRP target port identifier."""
+
+    @property
+    def units(self) -> Mapping[int, LogicalUnit]:
+        """Every logical unit by its LUN."""
+
+    def ua_take(self, nexus: int, lu: LogicalUnit) -> int:
+        """Takes the first unit attention of a nexus on a unit: ASC << 8 | ASCQ, or 0."""
+
+    def ua_clear(self, nexus: int, lu: LogicalUnit, code: int) -> None:
+        """Takes one unit attention condition away."""
+
+    def set_not_ready(self, lu: LogicalUnit, code: int) -> None:
+        """Every command that needs the unit ready ends with this sense (key << 16 | asc << 8 | ascq); 0: ready."""
+
+    def sync_failed(self, lu: LogicalUnit) -> bool:
+        """Whether a flush of this unit has failed in the native core."""
+
+
+class Task:
+    """One command being executed."""
+
+    def __init__(
+        self, port: Port, device: Device, row: Cdb, raw: bytes, *, lu: LogicalUnit | None, lun: bytes, nexus: int
+    ) -> None:
+        self.port, self.device, self.row, self.raw = port, device, row, raw
+        self.lu, self.nexus = lu, nexus
+        self.fields = row.parse(raw)
+        self.well_known = lu is None and lun_.decode(lun) == lun_.WLUN_REPORT_LUNS
+        self.out_nbytes = 0
+        """Bytes of data-out that the command takes by its CDB; residuals follow from it."""
+        self.in_nbytes = 0
+        """Bytes of data-in sent so far."""
+
+    @property
+    def unit(self) -> LogicalUnit:
+        """The logical unit; LOGICAL UNIT NOT SUPPORTED if there is none."""
+        if self.lu is None:
+            raise sense.LOGICAL_UNIT_NOT_SUPPORTED.error()
+        return self.lu
+
+    def invalid(self, name: str) -> sense.CheckCondition:
+        """INVALID FIELD IN CDB, pointing at a field by its name."""
+        byte, bit = self.row.fields[name].pointer
+        return sense.INVALID_FIELD_IN_CDB.at(byte, bit)
+
+    def check_range(self, lba: int, blocks: int) -> None:
+        """Ends the command if the blocks are not all on the medium."""
+        if not self.unit.contains(lba, blocks):
+            raise sense.LBA_OUT_OF_RANGE.error(information=lba)
+
+    def expect_out(self, nbytes: int, field: str) -> None:
+        """Declares how much data-out the CDB asks for. A buffer of another size makes the CDB's `field` invalid."""
+        if self.port.data_out_nbytes != nbytes:
+            raise self.invalid(field)
+        self.out_nbytes = nbytes
+
+    def parameter_list(self) -> bytes:
+        """The parameter list, copied once. PARAMETER LIST LENGTH ERROR if the buffer does not hold it all."""
+        nbytes = self.fields["parameter_list_length"]
+        if self.port.data_out_nbytes < nbytes:
+            raise sense.PARAMETER_LIST_LENGTH_ERROR.error()
+        self.out_nbytes = nbytes
+        return self.port.fetch(0, nbytes)
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Appends to data-in, at most up to the allocation length: the one place where that truncates."""
+        room = self.fields.get("allocation_length")
+        if room is not None:
+            data = data[: max(0, room - self.in_nbytes)]
+        self.port.store(self.in_nbytes, data)
+        self.in_nbytes += len(data)
+
+    def check_aborted(self) -> None:
+        """For long commands, between chunks."""
+        if self.port.aborted():
+            raise Aborted
+
+    def flush(self) -> None:
+        """Makes everything on the unit durable, or ends the command: never a success after a failure."""
+        if self.device.sync_failed(self.unit):
+            raise sense.WRITE_ERROR.error()
+        self.unit.flush()
+
+    def settle(self) -> None:
+        """Makes what this command wrote durable if the unit has no write cache."""
+        if not self.unit.write_cache:
+            self.flush()

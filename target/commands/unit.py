@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""TEST UNIT READY, REQUEST SENSE, START STOP UNIT: the state of a unit. Must not know what its data is."""
+
+from target.commands.table import Conflict, handles
+from target.commands.task import Task
+from vscsi.scsi import cdb, sense
+from vscsi.scsi.sense import Key, Sense
+
+
+@handles(cdb.TEST_UNIT_READY, Conflict.SPC2, needs_ready=True, any_lun=True)
+def test_unit_ready(task: Task) -> None:
+    """SPC-4 6.47."""
+    if not task.well_known and (state := task.unit.not_ready) is not None:
+        raise state.error()
+
+
+@handles(cdb.REQUEST_SENSE, Conflict.NONE, skips_ua=True, any_lun=True)
+def request_sense(task: Task) -> bytes:
+    """SPC-4 6.39: always GOOD; the format follows DESC, not D_SENSE. Takes one unit attention."""
+    return _pending(task).encode(descriptor=bool(task.fields["desc"]))
+
+
+def _pending(task: Task) -> Sense:
+    if task.well_known:
+        return sense.NO_SENSE
+    if task.lu is None:
+        return sense.LOGICAL_UNIT_NOT_SUPPORTED
+    if code := task.device.ua_take(task.nexus, task.lu):
+        asc, ascq = code >> 8, code & 0xFF
+        named = sense.lookup(asc, ascq)
+        return Sense(Key.UNIT_ATTENTION, asc, ascq, named.name if named else "")
+    return task.lu.not_ready or sense.NO_SENSE
+
+
+@handles(
+    cdb.START_STOP_UNIT, Conflict.SPC2, without=("loej", "power_condition", "power_condition_modifier"),
+    timeouts=(1, 60),
+)  # fmt: skip
+def start_stop_unit(task: Task) -> None:
+    """SBC-3 5.25. Stopping flushes first; a stopped unit wants START before media access."""
+    unit = task.unit
+    if task.fields["start"]:
+        if unit.not_ready is sense.NOT_READY_INITIALIZING_COMMAND_REQUIRED:
+            unit.not_ready = None
+            task.device.set_not_ready(unit, 0)
+        return
+    if unit.not_ready is None:
+        unit.not_ready = sense.NOT_READY_INITIALIZING_COMMAND_REQUIRED
+        task.device.set_not_ready(unit, unit.not_ready.code)
+    if not task.fields["no_flush"] and not unit.readonly:
+        task.flush()

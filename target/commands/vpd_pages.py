@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The target's vital product data: one function per page; page 00h follows from which there are.
+
+Numbers here come from the logical unit, which also enforces them. Layouts are in `vscsi.scsi.vpd`.
+"""
+
+from collections.abc import Callable
+
+from target import lu as limits
+from target.commands.task import Task
+from target.lu import LogicalUnit
+from vscsi.scsi import vpd
+from vscsi.scsi.vpd import Association, Designator, DesignatorType
+
+Function = Callable[[Task, LogicalUnit, int], bytes]
+"""From the task, its unit and INQUIRY byte 0 to the whole page."""
+
+_PAGES: dict[int, Function] = {}
+_RELATIVE_TARGET_PORT = 1
+
+
+def page(row: vpd.Page) -> Callable[[Function], Function]:
+    """Makes a function the source of a page."""
+
+    def register(function: Function) -> Function:
+        _PAGES[row.code] = function
+        return function
+
+    return register
+
+
+def build(task: Task, code: int, device: int) -> bytes | None:
+    """The page with this code, or None if there is none. Where no unit is, there is page 00h alone."""
+    if code == vpd.SUPPORTED.code:
+        return vpd.encode_supported([0, *_PAGES] if task.lu else [0], device)
+    function = _PAGES.get(code)
+    return None if function is None or task.lu is None else function(task, task.lu, device)
+
+
+@page(vpd.SERIAL_NUMBER)
+def serial_number(_task: Task, lu: LogicalUnit, device: int) -> bytes:
+    return vpd.encode_serial(lu.serial, device)
+
+
+@page(vpd.IDENTIFICATION)
+def identification(task: Task, lu: LogicalUnit, device: int) -> bytes:
+    """Names of the unit and of the port it is reached through; within 252 bytes, which some programs ask for."""
+    t10 = f"{lu.vendor:8}{lu.product:16}{lu.serial}".encode("ascii")
+    port_name = b"eui." + task.device.target_port_id.hex().upper().encode() + b"\0"
+    port_name += bytes(-len(port_name) % 4)
+    port = Association.TARGET_PORT
+    return vpd.encode_identification(
+        [
+            Designator(vpd.BINARY, Association.LOGICAL_UNIT, DesignatorType.NAA, lu.naa),
+            Designator(vpd.ASCII, Association.LOGICAL_UNIT, DesignatorType.T10_VENDOR_ID, t10),
+            Designator(
+                vpd.BINARY, port, DesignatorType.RELATIVE_TARGET_PORT, _RELATIVE_TARGET_PORT.to_bytes(4),
+                vpd.PROTOCOL_SRP,
+            ),
+            Designator(vpd.UTF8, port, DesignatorType.SCSI_NAME_STRING, port_name, vpd.PROTOCOL_SRP),
+        ],
+        device,
+    )  # fmt: skip
+
+
+@page(vpd.EXTENDED_INQUIRY)
+def extended_inquiry(_task: Task, lu: LogicalUnit, device: int) -> bytes:
+    values = {"group_sup": 1, "headsup": 1, "ordsup": 1, "simpsup": 1, "luiclr": 1, "v_sup": int(lu.write_cache)}
+    return vpd.EXTENDED_INQUIRY.build(device, **values)
+
+
+@page(vpd.BLOCK_LIMITS)
+def block_limits(_task: Task, lu: LogicalUnit, device: int) -> bytes:
+    values = {
+        "optimal_transfer_length_granularity": lu.physical_block_nbytes // lu.block_nbytes,
+        "maximum_transfer_length": lu.max_transfer_blocks,
+        "maximum_write_same_length": lu.max_write_same_blocks,
+    }
+    if lu.discard:
+        values |= {
+            "maximum_unmap_lba_count": limits.MAX_UNMAP_BLOCKS,
+            "maximum_unmap_block_descriptor_count": limits.MAX_UNMAP_DESCRIPTORS,
+            "optimal_unmap_granularity": lu.unmap_granularity_blocks,
+            "ugavalid": 1,
+        }
+    return vpd.BLOCK_LIMITS.build(device, **values)
+
+
+@page(vpd.BLOCK_DEVICE_CHARACTERISTICS)
+def block_device_characteristics(_task: Task, lu: LogicalUnit, device: int) -> bytes:
+    rate = 7200 if lu.rotational else 1  # 1: non-rotating
+    return vpd.BLOCK_DEVICE_CHARACTERISTICS.build(device, medium_rotation_rate=rate, vbuls=1)
+
+
+@page(vpd.LOGICAL_BLOCK_PROVISIONING)
+def logical_block_provisioning(_task: Task, lu: LogicalUnit, device: int) -> bytes:
+    on, thin = int(lu.discard), 2 if lu.discard else 0
+    return vpd.LOGICAL_BLOCK_PROVISIONING.build(
+        device, lbpu=on, lbpws=on, lbpws10=on, lbprz=int(lu.zeroing), provisioning_type=thin
+    )

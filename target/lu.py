@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One logical unit: a backing store with geometry, identity and limits.
+
+The only place where blocks become bytes for commands run in Python. Knows stores and what the native core has to be
+told. Must not know CDBs, sense formats or nexuses.
+"""
+
+import hashlib
+import logging
+import threading
+from typing import Any
+
+from target import errors
+from target.lunspec import LunSpec
+from target.native import ffi, lib
+from target.stores import Can, Store, StoreError, StoreSpec, open_store
+from vscsi.scsi import sense, vpd
+from vscsi.scsi.sense import Sense
+
+log = logging.getLogger(__name__)
+
+MAX_TRANSFER_NBYTES = 8 << 20
+MAX_WRITE_SAME_BLOCKS = 65528
+MAX_UNMAP_BLOCKS = 1 << 20
+MAX_UNMAP_DESCRIPTORS = 256
+CHUNK_NBYTES = 1 << 20
+"""How much a command in Python moves at a time; between chunks it looks whether it has been aborted."""
+_COMPANY_ID = 0x025653
+"""Company id of made-up NAA names. Its locally-administered bit is set: the IEEE has given it to nobody."""
+
+
+class LogicalUnit:
+    """A logical unit of the target. `lba` and `blocks` count logical blocks; `index` is the native core's."""
+
+    peripheral_device_type = 0x00
+
+    def __init__(self, spec: LunSpec, store: Store) -> None:
+        self.store = store
+        self.name = spec.store
+        self.lun = spec.lun
+        self.index = -1
+        self.block_nbytes = spec.block_nbytes
+        self.blocks = store.nbytes // spec.block_nbytes
+        self.physical_block_nbytes = spec.physical_nbytes or max(spec.block_nbytes, store.physical_nbytes)
+        self.readonly = spec.readonly or Can.WRITE not in store.can
+        self.write_cache = spec.cache != "wt"
+        self.discard = spec.discard and not self.readonly and Can.TRIM in store.can
+        self.zeroing = self.discard and Can.ZERO in store.can
+        """What is unmapped reads as zeros (LBPRZ)."""
+        self.rotational = bool(store.rotational) if spec.rotational is None else spec.rotational
+        digest = hashlib.sha256((store.identity or f"{spec.store} as LUN {spec.lun}").encode()).digest()
+        self.serial = spec.serial or digest[:8].hex().upper()
+        self.naa = spec.naa or _naa_from(self.serial)
+        self.vendor, self.product, self.revision = spec.vendor, spec.product, "0001"
+        self.descriptor_sense = self.blocks > 1 << 32  # fixed format has no room for such an LBA
+        self.max_transfer_blocks = MAX_TRANSFER_NBYTES // self.block_nbytes
+        self.max_write_same_blocks = MAX_WRITE_SAME_BLOCKS
+        self.unmap_granularity_blocks = max(1, self.physical_block_nbytes // self.block_nbytes) if self.discard else 0
+        self.not_ready: Sense | None = None
+        self.sync_failed = False
+        self._sync_lock = threading.Lock()
+
+    def native_config(self) -> Any:
+        """A new `struct vt_lu_config` for the native core."""
+        config = ffi.new("struct vt_lu_config *")
+        config.lun, config.block_nbytes, config.blocks = self.lun, self.block_nbytes, self.blocks
+        config.fd = -1 if self.store.fd is None else self.store.fd
+        config.max_transfer_blocks = self.max_transfer_blocks
+        config.is_block_device = self.store.is_block_device
+        config.write_protect = sense.WRITE_PROTECTED.code if self.readonly else 0
+        flags = {
+            lib.VT_LU_WRITE_CACHE: self.write_cache,
+            lib.VT_LU_DESCRIPTOR_SENSE: self.descriptor_sense,
+            lib.VT_LU_NULL: self.store.is_null,
+            lib.VT_LU_SLOW_STORE: self.store.fd is None and not self.store.is_null,
+            lib.VT_LU_DIRECT: self.store.is_direct,
+            lib.VT_LU_DISCARD: self.discard,
+        }
+        config.flags = sum(flag for flag, on in flags.items() if on)
+        return config
+
+    def contains(self, lba: int, blocks: int) -> bool:
+        """Whether the range lies on the medium; an empty one may start right behind the last block."""
+        return lba + blocks <= self.blocks
+
+    def chunk_blocks(self) -> int:
+        """How many blocks to move at a time."""
+        return max(1, CHUNK_NBYTES // self.block_nbytes)
+
+    def buffer(self, blocks: int) -> memoryview:
+        """Memory for that many blocks that read_into and write can take."""
+        return self.store.buffer(blocks * self.block_nbytes)
+
+    def read_into(self, buffer: memoryview, lba: int) -> None:
+        """Fills the buffer (whole blocks) from `lba` on. CheckCondition names the first block that cannot be read."""
+        try:
+            self.store.readinto(buffer, lba * self.block_nbytes)
+        except OSError as error:
+            raise errors.check_condition(error, writing=False, lba=self._first_bad(buffer, lba)) from error
+
+    def _first_bad(self, buffer: memoryview, lba: int) -> int | None:
+        size = self.block_nbytes
+        for i in range(len(buffer) // size):
+            try:
+                self.store.readinto(buffer[i * size : (i + 1) * size], (lba + i) * size)
+            except OSError:
+                return lba + i
+        return None
+
+    def write(self, buffer: memoryview, lba: int, *, fua: bool = False) -> None:
+        """Writes the buffer (whole blocks) from `lba` on. CheckCondition if it cannot."""
+        try:
+            self.store.write(buffer, lba * self.block_nbytes, fua)
+        except OSError as error:
+            raise errors.check_condition(error, writing=True) from error
+
+    def trim(self, lba: int, blocks: int) -> None:
+        """Gives the space of the blocks back, where the store can. CheckCondition if it fails."""
+        try:
+            self.store.trim(lba * self.block_nbytes, blocks * self.block_nbytes)
+        except OSError as error:
+            raise errors.check_condition(error, writing=True) from error
+
+    def flush(self) -> None:
+        """Makes everything written durable. Once it has failed it fails for ever: data may be lost (CheckCondition)."""
+        with self._sync_lock:
+            try:
+                if not self.sync_failed:
+                    self.store.flush()
+                    return
+            except OSError as error:
+                self.sync_failed = True
+                log.error("lun %d: flush failed (%s): every further flush is refused", self.lun, error)
+            raise sense.WRITE_ERROR.error()
+
+    def settle(self) -> None:
+        """Makes what a command has written durable where there is no write cache; otherwise does nothing."""
+        if not self.write_cache:
+            self.flush()
+
+    def describe(self) -> str:
+        """One line for people."""
+        words = [f"{self.blocks} blocks of {self.block_nbytes} bytes"]
+        words += ["read-only"] if self.readonly else []
+        words += ["write through"] if not self.write_cache else []
+        return f"lun {self.lun}: {self.name}, {', '.join(words)}"
+
+    def close(self) -> None:
+        """Flushes and releases the store; what goes wrong is logged."""
+        try:
+            if not self.readonly:
+                self.store.flush()
+        except OSError as error:
+            log.error("lun %d: the last flush failed: %s", self.lun, error)
+        finally:
+            self.store.close()
+
+
+def _naa_from(serial: str) -> bytes:
+    digest = int.from_bytes(hashlib.sha256(b"NAA " + serial.encode()).digest())
+    return vpd.naa_6(_COMPANY_ID, digest & 0xFFFFFFFFF, digest >> 64 & 0xFFFFFFFFFFFFFFFF)
+
+
+def open_lu(spec: LunSpec) -> LogicalUnit:
+    """Opens the store of a logical unit. StoreError with one clear line if it cannot serve."""
+    wanted = StoreSpec("", spec.readonly, spec.cache, spec.size, spec.block_nbytes, spec.discard)
+    store = open_store(spec.store, wanted)
+    try:
+        if not store.nbytes:
+            raise StoreError(f"{spec.store}: is empty")
+        if store.nbytes % spec.block_nbytes:
+            raise StoreError(f"{spec.store}: its {store.nbytes} bytes are not a multiple of bs={spec.block_nbytes}")
+        for line in store.warnings:
+            log.warning("lun %d: %s", spec.lun, line)
+        return LogicalUnit(spec, store)
+    except BaseException:
+        store.close()
+        raise

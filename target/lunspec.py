@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What `--lun N=STORE[,key=value...]` says, read and checked.
+
+Knows the syntax and the keys; a new key is a new row. Every mistake is one clear line that names the key. Must not
+open anything: that is `target.lu`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from target.stores.sizes import parse_size
+from vscsi.scsi.lun import LUN_MAX
+
+
+class LunSpecError(ValueError):
+    """A --lun argument is wrong: one line for the user."""
+
+
+def _boolean(text: str) -> bool:
+    if text in ("on", "yes", "1"):
+        return True
+    if text in ("off", "no", "0"):
+        return False
+    raise ValueError(f"'{text}' is neither on nor off")
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"'{text}' is not one of {', '.join(words)}")
+        return text
+
+    return convert
+
+
+def _ascii(longest: int) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if not 1 <= len(text) <= longest or not (text.isascii() and text.isprintable()):
+            raise ValueError(f"'{text}' is not 1 to {longest} printable ASCII characters")
+        return text
+
+    return convert
+
+
+def _block(text: str) -> int:
+    value = parse_size(text)
+    if value not in (512, 1024, 2048, 4096):
+        raise ValueError(f"{text} is not 512, 1024, 2048 or 4096")
+    return value
+
+
+def _physical(text: str) -> int:
+    value = parse_size(text)
+    if not 512 <= value <= 1 << 20 or value & (value - 1):
+        raise ValueError(f"{text} is not a power of two from 512 to 1M")
+    return value
+
+
+def _naa(text: str) -> bytes:
+    try:
+        value = bytes.fromhex(text.removeprefix("0x").removeprefix("naa."))
+    except ValueError:
+        value = b""
+    if (len(value), value[:1].hex()[:1]) not in {(8, "2"), (8, "3"), (8, "5"), (16, "6")}:
+        raise ValueError(f"'{text}' is not an NAA name: 16 hex digits from 2, 3 or 5 on, or 32 from 6 on")
+    return value
+
+
+def _key(name: str, convert: Callable[[str], Any], default: Any, help: str) -> Any:
+    return field(default=default, metadata={"key": name, "convert": convert, "help": help})
+
+
+@dataclass(frozen=True, slots=True)
+class LunSpec:
+    """One logical unit as the user asked for it; None is 'choose for me'."""
+
+    lun: int
+    store: str
+    size: int | None = _key("size", parse_size, None, "create a sparse image of this size if there is none")
+    readonly: bool = _key("ro", _boolean, False, "write protected")
+    block_nbytes: int = _key("bs", _block, 512, "logical block size: 512 or 4096")
+    physical_nbytes: int | None = _key("physical", _physical, None, "physical block size")
+    serial: str | None = _key("serial", _ascii(64), None, "unit serial number")
+    naa: bytes | None = _key("naa", _naa, None, "NAA name, in hex")
+    vendor: str = _key("vendor", _ascii(8), "VSCSI", "T10 vendor identification")
+    product: str = _key("product", _ascii(16), "virtual disk", "product identification")
+    cache: str = _key("cache", _choice("wb", "wt", "none"), "wb", "wb write back, wt write through, none O_DIRECT")
+    discard: bool = _key("discard", _boolean, True, "unmapping gives space back: on or off")
+    rotational: bool | None = _key("rotational", _boolean, None, "0 solid state, 1 rotating")
+
+
+KEYS = {f.metadata["key"]: f for f in fields(LunSpec) if f.metadata}
+
+
+def split_commas(text: str) -> list[str]:
+    """Splits at commas; a doubled comma is a literal one."""
+    parts, rest = [""], text
+    while rest:
+        head, comma, rest = rest.partition(",")
+        parts[-1] += head
+        if comma and rest.startswith(","):
+            parts[-1] += ","
+            rest = rest[1:]
+        elif comma:
+            parts.append("")
+    return parts
+
+
+def parse(text: str) -> LunSpec:
+    """Reads one --lun argument. LunSpecError says what is wrong and with which key."""
+    number, equals, rest = text.partition("=")
+    if not equals:
+        raise LunSpecError(f"'{text}': expected N=STORE[,key=value...], for example 0=disk.img")
+    if not (number.isascii() and number.isdigit()) or len(number) > 6 or int(number) > LUN_MAX:
+        raise LunSpecError(f"'{text}': '{number}' is not a LUN (0 to {LUN_MAX})")
+    store, *words = split_commas(rest)
+    if not store:
+        raise LunSpecError(f"'{text}': the store is missing after '{number}='")
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        row = KEYS.get(name)
+        if row is None:
+            raise LunSpecError(f"lun {number}: unknown key '{name}' (known: {', '.join(KEYS)})")
+        if row.name in values:
+            raise LunSpecError(f"lun {number}: key '{name}' is given twice")
+        if not equals and name != "ro":
+            raise LunSpecError(f"lun {number}: key '{name}' needs a value: {name}=...")
+        try:
+            values[row.name] = row.metadata["convert"](value) if equals else True
+        except ValueError as error:
+            raise LunSpecError(f"lun {number}: {name}: {error}") from error
+    return _consistent(LunSpec(int(number), store, **values))
+
+
+def _consistent(spec: LunSpec) -> LunSpec:
+    if spec.physical_nbytes is not None and spec.physical_nbytes < spec.block_nbytes:
+        raise LunSpecError(f"lun {spec.lun}: physical={spec.physical_nbytes} is less than bs={spec.block_nbytes}")
+    if spec.size is not None and (not spec.size or spec.size % spec.block_nbytes):
+        raise LunSpecError(f"lun {spec.lun}: size={spec.size} is not a multiple of bs={spec.block_nbytes}")
+    return spec
+
+
+def parse_all(texts: list[str]) -> list[LunSpec]:
+    """Reads every --lun argument; no LUN may be given twice."""
+    specs = [parse(text) for text in texts]
+    seen: set[int] = set()
+    for spec in specs:
+        if spec.lun in seen:
+            raise LunSpecError(f"lun {spec.lun} is given twice")
+        seen.add(spec.lun)
+    return sorted(specs, key=lambda spec: spec.lun)

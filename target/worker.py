@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Python workers: threads that take slow commands from the native core, run them and hand the result back.
+
+Knows the native request and result, and translates between them and `target.commands`. Must not know any command.
+"""
+
+import errno
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from target import debug
+from target.commands import Result, execute
+from target.commands.task import Aborted
+from target.lu import LogicalUnit
+from target.native import ffi, lib
+from vscsi.scsi import cdb, sense
+from vscsi.scsi.status import Status, describe
+
+log = logging.getLogger(__name__)
+TRACE = debug.declare("worker.trace", "log every command that Python runs")
+
+
+class Nexus(Protocol):
+    """What a worker asks of an I_T nexus."""
+
+    @property
+    def target_port_id(self) -> bytes:
+        """The port through which the initiator reaches us."""
+
+
+NexusLookup = Callable[[int], Nexus | None]
+
+
+class _Port:
+    """A native request as `target.commands` sees it."""
+
+    def __init__(self, t: Any, request: Any) -> None:
+        self._t, self._task = t, request.task
+        self.data_out_nbytes = int(request.data_out_nbytes)
+        self.data_in_nbytes = int(request.data_in_nbytes)
+
+    def _check(self, count: int) -> int:
+        if count in (-errno.ECANCELED, -errno.ENOENT):
+            raise Aborted
+        if count == -errno.EFAULT:
+            raise sense.DATA_PHASE_ERROR.error()
+        if count < 0:
+            raise RuntimeError(f"the initiator's buffer cannot be reached: {os.strerror(-count)}")
+        return count
+
+    def fetch(self, offset: int, nbytes: int) -> bytes:
+        data = bytearray(nbytes)
+        if (
+            nbytes
+            and self._check(lib.vt_request_fetch(self._t, self._task, offset, ffi.from_buffer(data), nbytes)) < nbytes
+        ):
+            raise sense.DATA_PHASE_ERROR.error()
+        return bytes(data)
+
+    def store(self, offset: int, data: bytes | memoryview) -> None:
+        if len(data):
+            self._check(lib.vt_request_store(self._t, self._task, offset, ffi.from_buffer(data), len(data)))
+
+    def aborted(self) -> bool:
+        return bool(lib.vt_request_aborted(self._t, self._task))
+
+
+class _Device:
+    """The target device as seen by one command."""
+
+    def __init__(self, t: Any, units: Mapping[int, LogicalUnit], target_port_id: bytes) -> None:
+        self._t, self.target_port_id = t, target_port_id
+        self.units = {unit.lun: unit for unit in units.values()}
+
+    def ua_take(self, nexus: int, lu: LogicalUnit) -> int:
+        return max(0, int(lib.vt_ua_take(self._t, nexus, lu.index)))
+
+    def ua_clear(self, nexus: int, lu: LogicalUnit, code: int) -> None:
+        lib.vt_ua_clear(self._t, nexus, lu.index, code)
+
+    def set_not_ready(self, lu: LogicalUnit, code: int) -> None:
+        lib.vt_lu_state(self._t, lu.index, code)
+
+    def sync_failed(self, lu: LogicalUnit) -> bool:
+        return bool(lib.vt_lu_sync_failed(self._t, lu.index) > 0)
+
+
+def _command_of(request: Any) -> bytes:
+    """The CDB; for media access the native core has decoded it, and blkif requests have none."""
+    extent = {"lba": int(request.lba)}
+    if request.op == lib.VT_OP_READ:
+        return cdb.READ_16.build(**extent, transfer_length=int(request.blocks), fua=bool(request.fua))
+    if request.op == lib.VT_OP_WRITE:
+        return cdb.WRITE_16.build(**extent, transfer_length=int(request.blocks), fua=bool(request.fua))
+    if request.op == lib.VT_OP_SYNC:
+        return cdb.SYNCHRONIZE_CACHE_16.build()
+    return bytes(ffi.buffer(request.cdb, request.cdb_nbytes))
+
+
+class Workers:
+    """`count` threads that serve slow commands of the target `t`. `units` maps the native index to the unit.
+
+    `units` is read at every command and may change. `nexus_lookup` maps the native index of a nexus to what is known
+    of it; it must be callable from any thread.
+    """
+
+    def __init__(self, t: Any, units: Mapping[int, LogicalUnit], nexus_lookup: NexusLookup, count: int = 2) -> None:
+        self._t, self._units, self._nexus_lookup = t, units, nexus_lookup
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"vscsi-worker-{i}", daemon=True) for i in range(count)
+        ]
+
+    def start(self) -> None:
+        """Starts the threads; vt_stop ends them."""
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        """Waits for their end, after vt_stop."""
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _serve(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        request = ffi.new("struct vt_request *")
+        while True:
+            found = lib.vt_request_next(self._t, request, -1)
+            if found < 0:
+                if found != -errno.ESHUTDOWN:
+                    log.error("a worker ends: %s", os.strerror(-found))
+                return
+            if found:
+                self._complete(request, self._run(request))
+
+    def _run(self, request: Any) -> Result:
+        if request.op == lib.VT_OP_LU_RESET:
+            # No mode page, prevention or reservation can be changed yet, so none has to be restored.
+            return Result(Status.GOOD)
+        raw = _command_of(request)
+        nexus = self._nexus_lookup(request.nexus)
+        device = _Device(self._t, self._units, nexus.target_port_id if nexus else bytes(16))
+        lu = self._units.get(request.lu)
+        lun = bytes(ffi.buffer(request.lun))
+        result = execute(_Port(self._t, request), device, raw, lu=lu, lun=lun, nexus=request.nexus)
+        if TRACE.value:
+            where = f"lun {lu.lun}" if lu else f"LUN {lun.hex()}"
+            how = sense.decode(result.sense).describe() if result.sense else describe(result.status)
+            log.info("%s: %s [%s]: %s", where, cdb.name_of(raw), raw.hex(" "), how)
+        return result
+
+    def _complete(self, request: Any, result: Result) -> None:
+        native = ffi.new("struct vt_result *")
+        native.status, native.sense_nbytes = result.status, len(result.sense)
+        native.data_out_nbytes, native.data_in_nbytes = result.out_nbytes, result.in_nbytes
+        ffi.memmove(native.sense, result.sense, len(result.sense))
+        error = lib.vt_request_complete(self._t, request.task, native)
+        if error < 0 and error != -errno.ENOENT:
+            log.error("a result was refused: %s", os.strerror(-error))
