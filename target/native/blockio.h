@@ -82,7 +82,8 @@ void bio_cancel(struct bio_engine *e, struct bio *bio);
 
 /*
  * Watches a descriptor for input (and hang-up); `cookie` comes back from bio_ready each time some arrives. Take it all
- * until the descriptor would block, or call bio_again: io_uring tells of arrivals, not of what was left behind.
+ * until the descriptor would block, or call bio_again: io_uring tells of arrivals, not of what was left behind. Now and
+ * then a cookie comes once too often.
  * -EEXIST: it is watched already.
  */
 int bio_watch(struct bio_engine *e, int fd, void *cookie);

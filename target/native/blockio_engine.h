@@ -6,6 +6,8 @@
 #ifndef VSCSI_BLOCKIO_ENGINE_H
 #define VSCSI_BLOCKIO_ENGINE_H
 
+#include <stddef.h>
+
 #include "blockio.h"
 
 enum { BIO_IOV_MAX = 1024, BIO_BOUNCE_NBYTES = 256 * 1024, BIO_SCRATCH_KEPT = 64, BIO_RETRIES = 64 };

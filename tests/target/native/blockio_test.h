@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the C tests of block I/O include, and the check that names its line and ends the run with status 1. */
+/* What the C tests of block I/O share: images, one I/O at a time, and the check that names its line and ends the run. */
 #ifndef BLOCKIO_TEST_H
 #define BLOCKIO_TEST_H
 
@@ -26,9 +26,38 @@
         }                                                                                      \
     } while (0)
 
-struct topic {
-    const char *name;
-    void (*run)(void);
-};
+/* The engine under test: open when a topic begins, closed after it. */
+extern struct bio_engine *engine;
+extern uint32_t engine_kind;
+
+/* Another engine of the same kind; ends the run with 77 where it is refused. */
+void open_engine(uint32_t depth);
+/* An unnamed file of zeros in the folder given. */
+int image(uint64_t nbytes, int flags);
+/* Byte `i` of a filled image, and what a test writes over it. */
+uint8_t pattern(uint64_t i);
+uint8_t inverse(uint64_t i);
+void fill_image(int fd, uint64_t nbytes);
+struct bio rw(uint8_t kind, int fd, const struct iovec *iov, uint32_t iovcnt, uint64_t offset);
+/* Submits and waits for this one I/O. */
+void run(struct bio *bio);
+
+void test_read_write(void);
+void test_half_cached(void);
+void test_many_iovecs(void);
+void test_short_file(void);
+void test_bad_descriptor(void);
+void test_durable(void);
+void test_sync_discard(void);
+void test_null_image(void);
+void test_thousands(void);
+void test_watch(void);
+void test_wake_up(void);
+void test_mixed(void);
+void test_overflow(void);
+void test_cancel(void);
+void test_direct(void);
+void test_steps(void);
+void test_refused(void);
 
 #endif
