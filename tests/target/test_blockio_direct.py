@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-native = pytest.importorskip("target.native")
-ffi, lib = native.ffi, native.lib
+from target.native import ffi, lib
+from vscsi.native import lib as shared
 
 SPAN = 1 << 20
 ENGINES = {"uring": 1, "pool": 2}
@@ -84,16 +84,10 @@ def test_counts(image: int, name: str, depth: int, nowait: int) -> None:
         status, result = load(image, spec, engine=engine, nowait=nowait)
         assert (status, result.ios, result.errors) == (0, 500, 0)
         assert sum(result.histogram) == 500
-        assert 0 < lib_quantile(result, 0.5) <= result.max_ns * 1.02
+        assert 0 < shared.vscsi_hist_quantile(result, 0.5) <= result.max_ns * 1.02
         assert result.max_ns <= result.elapsed_ns
         assert result.cpu_ns > 0
         assert os.pread(image, 4096, SPAN) == b"\xa5" * 4096
-
-
-def lib_quantile(result: Any, q: float) -> float:
-    from vscsi.native import lib as shared
-
-    return float(shared.vscsi_hist_quantile(result, q))
 
 
 @pytest.mark.parametrize("name", ENGINES)

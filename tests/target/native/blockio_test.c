@@ -4,6 +4,8 @@
  * Exit status 0 passed, 1 failed (the line is printed), 77 not possible here. FOLDER is where images are made.
  * The topics are the rows of a table, printed by `blockio_test topics`; they stand in the files beside this one.
  */
+#include <liburing.h>
+
 #include "blockio_test.h"
 
 struct bio_engine *engine;
@@ -103,6 +105,8 @@ int main(int argc, char **argv)
     }
     CHECK(argc >= 3);
     engine_kind = strcmp(argv[1], "pool") == 0 ? VT_ENGINE_POOL : VT_ENGINE_URING;
+    if (strcmp(argv[1], "uring-bare") == 0)
+        refused_flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN;
     if (argc > 3)
         folder = argv[3];
     for (size_t i = 0; i < count; i++) {

@@ -29,6 +29,8 @@
 /* The engine under test: open when a topic begins, closed after it. */
 extern struct bio_engine *engine;
 extern uint32_t engine_kind;
+/* io_uring set-up flags that the kernel is made not to know. */
+extern unsigned refused_flags;
 
 /* Another engine of the same kind; ends the run with 77 where it is refused. */
 void open_engine(uint32_t depth);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A sandbox without io_uring: AUTO takes the pool, and io_uring by name is a clear error. A seccomp filter makes the
- * sandbox, for io_uring_setup and, more cunning, for io_uring_enter only.
+ * Kernels and sandboxes that refuse. Without io_uring AUTO takes the pool, and io_uring by name is a clear error: a
+ * seccomp filter makes the sandbox, for io_uring_setup and, more cunning, for io_uring_enter only. A kernel that knows
+ * few set-up flags is made by standing in front of liburing's io_uring_queue_init_params.
  */
+#include <dlfcn.h>
+#include <liburing.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -11,6 +14,15 @@
 #include <sys/wait.h>
 
 #include "blockio_test.h"
+
+unsigned refused_flags;
+
+int io_uring_queue_init_params(unsigned entries, struct io_uring *ring, struct io_uring_params *p)
+{
+    int (*real)(unsigned, struct io_uring *, struct io_uring_params *);
+    *(void **)&real = dlsym(RTLD_NEXT, "io_uring_queue_init_params");
+    return p->flags & refused_flags ? -EINVAL : real(entries, ring, p);
+}
 
 static void refuse(long number, int error)
 {
