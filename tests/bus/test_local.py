@@ -182,6 +182,24 @@ def test_event_channels_given_back_do_not_count(serve: Serve, path: Path) -> Non
     initiator.close()
 
 
+def test_memory_in_several_regions(serve: Serve, connect: Callable[[], Any], memfd: Callable[..., int]) -> None:
+    target = serve()
+    peer = connect()
+    regions = [memfd(8192), memfd(MEMORY), memfd(4096)]
+    sizes = [8192, MEMORY, 4096]
+    peer.send("hello", regions, version=1, regions=sizes, table_frame=2, table_pages=1)
+    assert peer.receive()["op"] == "welcome"
+    mapper = target.connections[0].mapper
+    assert (mapper.nr_regions, mapper.nr_frames, mapper.nr_grants) == (3, 2 + 256 + 1, 512)
+    os.pwrite(regions[1], (1 | 258 << 32).to_bytes(8, "little"), 8 * 8)
+    os.pwrite(regions[2], b"last page", 0)
+    page = ffi.new("uint8_t **")
+    assert lib.vscsi_mapper_get(mapper, 8, 1, 0, page) == 0
+    assert ffi.buffer(page[0], 9)[:] == b"last page"
+    lib.vscsi_mapper_put(mapper, 8, 1, 0)
+    peer.close()
+
+
 def test_the_death_of_the_target_is_noticed(path: Path, wait_until: Callable[..., None]) -> None:
     target = child(TARGET, path)
     told: list[str] = []

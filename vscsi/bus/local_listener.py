@@ -34,6 +34,19 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _inherit(fd: int) -> socket.socket:
+    """The listening socket that whoever started us has left open."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise BusError(f"descriptor {fd} is not a Unix stream socket ({error.strerror})") from error
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        sock.detach()  # not ours to close
+        raise BusError(f"descriptor {fd} is not a Unix stream socket")
+    sock.set_inheritable(False)
+    return sock
+
+
 class Listener:
     """Listens for initiators at `path` (None: the default), or on an inherited socket `fd`.
 
@@ -58,10 +71,7 @@ class Listener:
         self._pid = os.getpid()
         self._lock: places.SocketLock | None = None
         if fd is not None:
-            self._sock = socket.socket(fileno=fd)
-            self._sock.set_inheritable(False)
-            if self._sock.family != socket.AF_UNIX or self._sock.type != socket.SOCK_STREAM:
-                raise BusError(f"descriptor {fd} is not a Unix stream socket")
+            self._sock = _inherit(fd)
             self.path = Path(os.fsdecode(self._sock.getsockname()))
         else:
             self.path = path if path is not None else places.default_socket_path()
@@ -82,9 +92,10 @@ class Listener:
     def _bind(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            # Set before bind, so that there is no moment at which others could connect.
-            os.fchmod(sock.fileno(), 0o600 if self.allow_uids <= {os.geteuid(), 0} else 0o666)
+            os.fchmod(sock.fileno(), 0o600)  # before bind: there is no moment at which others could connect
             sock.bind(str(self.path))
+            if not self.allow_uids <= {os.geteuid(), 0}:
+                self.path.chmod(0o666)  # whoever gets in is asked for his user id
             sock.listen(BACKLOG)
         except OSError as error:
             sock.close()

@@ -31,7 +31,7 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 # Why a memory region is refused, by what the mapper says.
 _REGION_ERRORS = {
     errno.EPERM: "a memory region is not sealed as it must be",
-    errno.EINVAL: "a memory region is not an ordinary memfd of whole pages",
+    errno.EINVAL: "a memory region is not an ordinary memfd of whole pages, or the grant table is outside it",
 }
 
 
@@ -83,16 +83,19 @@ class TargetConnection(Connection):
             return
         self._greeted = True
         self._accept_descriptors = False
-        self._ops = {
+        self._ops = self._ops_after_hello()
+        self._send(wire.encode("welcome", version=wire.VERSION, domid=self.domid))
+        if self.on_hello is not None:
+            self.on_hello()
+
+    def _ops_after_hello(self) -> dict[str, Callable[[dict[str, Any]], None]]:
+        return {
             "hello": self._on_second_hello,
             "store": self._on_store,
             "event-channel": self._on_event_channel,
             "event-channel-close": self._on_event_channel_close,
             "request": self._on_request,
         }
-        self._send(wire.encode("welcome", version=wire.VERSION, domid=self.domid))
-        if self.on_hello is not None:
-            self.on_hello()
 
     def _on_too_early(self, frame: dict[str, Any]) -> None:
         raise ProtocolError(f"{frame['op']} before hello")

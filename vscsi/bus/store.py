@@ -136,7 +136,7 @@ class Store(Mapping[str, str]):
                 node = node.children.get(name) if node else None
                 if node is None:
                     new.add(at)
-        return len(new)
+        return sum("/" in path for path in new)
 
     def _set(self, path: str, value: str, root: str) -> None:
         node = self._top
@@ -144,7 +144,8 @@ class Store(Mapping[str, str]):
             child = node.children.get(name)
             if child is None:
                 child = node.children[name] = _Node()
-                self._nodes[root] = self._nodes.get(root, 0) + 1
+                if node is not self._top:
+                    self._nodes[root] = self._nodes.get(root, 0) + 1
             node = child
         node.value = value
 
