@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vscsi.bus import local_target
@@ -640,7 +640,6 @@ FRAMES = st.fixed_dictionaries(
 
 
 @given(st.booleans(), st.lists(FRAMES, max_size=6), st.lists(st.integers(1, 50), min_size=1, max_size=5))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_frames_of_every_kind(greeted: bool, frames: list[dict[str, Any]], cuts: list[int]) -> None:
     """Whatever frames arrive, cut anywhere: `process` says whether the connection goes on, and never raises."""
     import json

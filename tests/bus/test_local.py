@@ -231,6 +231,76 @@ def test_the_death_of_an_initiator_is_noticed(serve: Serve, path: Path, wait_unt
     wait_until(lambda: target.ended == [None])
 
 
+def test_a_loss_before_on_close_was_set_is_told_at_once(path: Path, wait_until: Callable[..., None]) -> None:
+    target = child(TARGET, path)
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    initiator.start()
+    target.kill()
+    target.wait()
+    wait_until(lambda: initiator.closed)
+    told: list[str] = []
+    wait_until(lambda: initiator._lost)
+    initiator.on_close = told.append
+    assert told == ["the target is gone"]
+    initiator.close()
+
+
+def test_writes_wait_for_a_target_that_is_slow_to_read(serve: Serve, path: Path) -> None:
+    go_on = threading.Event()
+    connections: list[TargetConnection] = []
+
+    def accepted(connection: TargetConnection) -> None:
+        connections.append(connection)
+        connection.watch("device/first", lambda changed: go_on.wait(10))
+
+    serve(accepted)
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    initiator.start()
+    initiator.write({"device/first": "1"})
+    for n in range(1000):
+        initiator.write({"device/n": str(n), "device/x": "v" * 1000})
+    assert initiator.want_write, "more than the socket takes at once"
+    go_on.set()
+    deadline = time.monotonic() + 5
+    while connections[0].store.get("device/n") != "999":
+        assert time.monotonic() < deadline, "nobody sent the rest"
+        time.sleep(0.005)
+    assert not initiator.want_write
+    initiator.close()
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_requests_from_many_threads(serve: Serve, path: Path, threaded: bool) -> None:
+    def accepted(connection: TargetConnection) -> None:
+        connection.on_request("echo", lambda fields: fields)
+
+    serve(accepted)
+    initiator = InitiatorConnection(path, memory_nbytes=MEMORY)
+    if threaded:
+        initiator.start()
+    wrong: list[object] = []
+
+    def ask(number: int) -> None:
+        for turn in range(50):
+            answer = initiator.request("echo", number=number, turn=turn)
+            if answer != {"number": number, "turn": turn}:
+                wrong.append(answer)
+        port, fd = initiator.event_channel()
+        os.fstat(fd)
+        initiator.close_event_channel(port)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert initiator._answers == {}
+    assert initiator._waiting == set()
+    assert initiator._events == {}
+    initiator.close()
+
+
 def test_our_own_close_is_not_told(serve: Serve, path: Path) -> None:
     serve()
     told: list[str] = []

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What can go wrong on a bus, in two families: our side cannot do it, or the peer broke the rules."""
 
-
 from vscsi.errors import RemoteProtocolError
 
 

@@ -71,10 +71,9 @@ class InitiatorConnection(Connection):
         super().__init__(_connect(self.path, timeout))
         self.domid = 0
         self.timeout = timeout
-        self.on_close: Callable[[str], None] | None = None
-        """Called once, in the thread that runs `process`, with the reason, when the target has gone."""
+        self._on_close: Callable[[str], None] | None = None
         self._closing = False
-        self._told = False
+        self._lost = False
         self._ids = itertools.count(1)
         self._answers: dict[int, tuple[dict[str, Any], int]] = {}
         self._waiting: set[int] = set()
@@ -143,11 +142,28 @@ class InitiatorConnection(Connection):
         alive = super().process()
         with self._changed:
             self._changed.notify_all()
-        if not alive and not self._closing and not self._told:
-            self._told = True
-            if self.on_close is not None:
-                self.on_close(self.error or GONE)
+            told = self._lost or self._closing
+            self._lost = self._lost or not alive
+            callback = self._on_close
+        if not alive and not told and callback is not None:
+            callback(self.error or GONE)
         return alive
+
+    @property
+    def on_close(self) -> Callable[[str], None] | None:
+        """Called once with the reason when the target has gone, in the thread that runs `process`.
+
+        If it has gone already when this is set, called at once, in the thread that sets it. Not for our own `close`.
+        """
+        return self._on_close
+
+    @on_close.setter
+    def on_close(self, callback: Callable[[str], None] | None) -> None:
+        with self._changed:
+            self._on_close = callback
+            late = self._lost and not self._closing
+        if late and callback is not None:
+            callback(self.error or GONE)
 
     def start(self) -> None:
         """Run `process` in a daemon thread from now on. Idempotent."""

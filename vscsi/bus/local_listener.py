@@ -15,7 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from . import places, wire
-from .connection import peer_of
+from .connection import Peer, peer_of
 from .errors import BusError
 from .local_target import MEMORY_NBYTES_MAX, TargetConnection
 
@@ -128,7 +128,8 @@ class Listener:
                 log.warning("cannot accept at %s: %s", self.path, error.strerror)
             return None
         try:
-            reason = self._objection(sock)
+            peer = peer_of(sock)
+            reason = self._objection(peer)
             if reason is None:
                 connection = TargetConnection(
                     sock,
@@ -141,19 +142,18 @@ class Listener:
         except OSError:
             sock.close()
             return None
-        self._refuse(sock, reason)
+        self._refuse(sock, reason, f"initiator (pid {peer.pid}, uid {peer.uid})")
         return None
 
-    def _objection(self, sock: socket.socket) -> str | None:
-        peer = peer_of(sock)
+    def _objection(self, peer: Peer) -> str | None:
         if peer.uid not in self.allow_uids:
             return f"user {peer.uid} may not use this target"
         if len(self._connections) >= self.max_connections:
             return f"this target has {self.max_connections} connections already, as many as it takes"
         return None
 
-    def _refuse(self, sock: socket.socket, reason: str) -> None:
-        log.warning("connection refused: %s", reason)
+    def _refuse(self, sock: socket.socket, reason: str, who: str) -> None:
+        log.warning("%s: connection refused: %s", who, reason)
         with sock, contextlib.suppress(OSError):
             sock.send(wire.encode("refused", reason=reason), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
@@ -165,7 +165,7 @@ class Listener:
         self._spare = None
         with contextlib.suppress(OSError):
             sock, _ = self._sock.accept()
-            self._refuse(sock, "this target has no file descriptor left")
+            self._refuse(sock, "this target has no file descriptor left", "an initiator")
         with contextlib.suppress(OSError):
             self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
