@@ -1,2 +1,36 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""To be written."""
+"""The virtual HBA as a library: log in, send SCSI commands, use logical units as disks.
+
+    with Initiator() as initiator:
+        disk = initiator.lun(0)
+        disk.write(0, b"x" * disk.block_nbytes)
+
+What others use is exported here; `initiator.vbd` has the same over blkif, `initiator.device` the door for pyscsi.
+"""
+
+from initiator.done import Done, PeerInfo
+from initiator.errors import (
+    BlkifError,
+    CommandAborted,
+    CommandTimeout,
+    ConnectError,
+    InitiatorError,
+    ScsiError,
+    TransportError,
+)
+from initiator.initiator import Initiator
+from initiator.lun import Lun
+
+__all__ = [
+    "BlkifError",
+    "CommandAborted",
+    "CommandTimeout",
+    "ConnectError",
+    "Done",
+    "Initiator",
+    "InitiatorError",
+    "Lun",
+    "PeerInfo",
+    "ScsiError",
+    "TransportError",
+]

@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`Initiator`: one connection, one I_T nexus, one or more SRP channels; commands in, `Done` out. Any thread.
+
+Buffers are the library's: data is copied in once and out once. What times out is escalated: ABORT TASK, then LOGICAL
+UNIT RESET, then logout. Nothing is ever sent twice; what is safe to repeat is known one floor up, in initiator.lun.
+"""
+
+import contextlib
+import errno
+import itertools
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from initiator.buffers import Buffer, Buffers
+from initiator.channel import Call, Poller
+from initiator.done import Done, PeerInfo
+from initiator.errors import CommandTimeout, ConnectError, InitiatorError, TransportError, transport_error
+from initiator.hba import SrpChannel
+from initiator.native import ffi, lib
+from initiator.queue import Queue
+from vscsi.bus.local import BusError, InitiatorConnection
+from vscsi.bus.memory import PAGE
+from vscsi.scsi import cdb as cdb_
+from vscsi.scsi import lun as lun_
+from vscsi.scsi.parameters import decode_luns
+
+if TYPE_CHECKING:
+    from initiator.lun import Lun
+
+log = logging.getLogger("vscsi.initiator")
+
+MEMORY_NBYTES = 64 << 20
+TMF_SECONDS = 5.0
+GRACE_SECONDS = 0.2
+TAG_RING_SHIFT = 42
+NAMES = {lib.SRP_TMF_ABORT_TASK: "ABORT TASK", lib.SRP_TMF_LUN_RESET: "LOGICAL UNIT RESET"}
+
+DataIn = int | bytearray | memoryview
+
+
+class Request:
+    """A command with its buffer, from the moment it is built until its completion has been read."""
+
+    __slots__ = ("buffer", "call", "channel", "cookie", "in_nbytes", "in_offset", "into")
+
+    def __init__(self, channel: SrpChannel, call: Call, buffer: Buffer | None, cookie: Any) -> None:
+        self.channel, self.call, self.buffer, self.cookie = channel, call, buffer, cookie
+        self.in_offset = self.in_nbytes = 0
+        self.into: memoryview | None = None
+
+
+class Initiator:
+    """Logs in at once. `path` None: the default socket. ConnectError if there is no target, or it refuses.
+
+    `port_id` (16 bytes) names the initiator port for reservations; random unless given. `timeout` in seconds is the
+    default of every command. Not usable in a forked child.
+    """
+
+    def __init__(
+        self,
+        path: Path | str | None = None,
+        *,
+        port_id: bytes | None = None,
+        memory_nbytes: int = MEMORY_NBYTES,
+        ring_pages: int = 16,
+        channels: int = 1,
+        persistent: bool = True,
+        spin_us: int = 0,
+        timeout: float = 30.0,
+    ) -> None:
+        if port_id is not None and len(port_id) != 16:
+            raise ValueError("an initiator port identifier has 16 bytes")
+        if not 1 <= channels <= 64 or not 1 <= ring_pages <= lib.VSCSI_MAX_RING_PAGES:
+            raise ValueError("1 to 64 channels of 1 to 16 pages")
+        self.path = Path(path) if path is not None else None
+        self.port_id = port_id or os.urandom(16)
+        self.timeout = timeout
+        self._options = {"ring_pages": ring_pages, "persistent": persistent, "spin_us": spin_us}
+        self._memory_nbytes, self._count = memory_nbytes, channels
+        self._pid = os.getpid()
+        self._closed = False
+        self.channels: list[SrpChannel] = []
+        self._connect()
+
+    def _connect(self) -> None:
+        try:
+            self.connection = InitiatorConnection(
+                self.path, memory_nbytes=self._memory_nbytes, timeout=min(self.timeout, 30.0)
+            )
+        except BusError as error:
+            raise ConnectError(str(error)) from error
+        self.memory = self.connection.memory
+        self._poller = Poller("vscsi-reverse")
+        self._buffers = Buffers(self.memory)
+        self._turn = itertools.count()
+        self.channels = []
+        self.queue = Queue(self)
+        try:
+            if self._options["persistent"]:
+                first = self.memory.first_frame * PAGE
+                self.memory.grant(first, self.memory.nbytes - first)
+            self.connection.on_close = self._on_close
+            self.connection.start()
+            for k in range(self._count):
+                self.channels.append(
+                    SrpChannel(
+                        self.connection,
+                        self._poller,
+                        k,
+                        self.port_id,
+                        multi=k > 0,
+                        timeout=min(self.timeout, 30.0),
+                        **self._options,  # type: ignore[arg-type]
+                    )
+                )
+        except BaseException as error:
+            self._disconnect(orderly=False)
+            if isinstance(error, BusError):
+                raise ConnectError(str(error)) from error
+            raise
+
+    def _on_close(self, why: str) -> None:
+        for channel in list(self.channels):
+            channel.lost(-errno.EPIPE, why)
+
+    # ---- about the target ----
+
+    @property
+    def target_info(self) -> PeerInfo:
+        """What the target says of itself, and its process id as the kernel knows it."""
+        target = self.channels[0].target
+        info = target.info
+        pid = self.connection.peer.pid
+        return PeerInfo(info.name, info.version, info.os, info.max_transfer_nbytes, target.target_port_id, pid)
+
+    @property
+    def request_limit(self) -> int:
+        """Requests that may be outstanding, over all channels."""
+        return sum(channel.request_limit for channel in self.channels)
+
+    @property
+    def alive(self) -> bool:
+        """At least one channel is logged in."""
+        return any(channel.alive for channel in self.channels)
+
+    def stats(self) -> dict[str, int]:
+        """Counters of all channels together."""
+        total: dict[str, int] = {}
+        for channel in self.channels:
+            for name, value in channel.ring.stats().items():
+                total[name] = total.get(name, 0) + value
+        return total
+
+    def luns(self) -> list[int]:
+        """The logical units, by REPORT LUNS. ScsiError, TransportError."""
+        from initiator.lun import Lun
+
+        asker, room = Lun(self, 0), 4096
+        while True:
+            row = cdb_.REPORT_LUNS.build(select_report=0, allocation_length=room)
+            data = bytes(asker.execute(row, data_in=room).data_in)
+            needed = 8 + int.from_bytes(data[:4], "big")
+            if needed <= room or room >= 1 << 20:
+                return [n for n in decode_luns(data) if n is not None]
+            room = min(needed, 1 << 20)
+
+    def lun(self, n: int) -> "Lun":
+        """One logical unit as a disk."""
+        from initiator.lun import Lun
+
+        return Lun(self, n)
+
+    # ---- commands ----
+
+    def pick(self) -> SrpChannel:
+        """The next channel that is alive. TransportError if none is."""
+        if os.getpid() != self._pid:
+            raise InitiatorError(f"this initiator belongs to process {self._pid}; a child must log in for itself")
+        channels = self.channels
+        for _ in channels:
+            channel = channels[next(self._turn) % len(channels)]
+            if not channel.ring.error:
+                return channel
+        if self._closed or not channels:
+            raise transport_error(-errno.ESHUTDOWN)
+        raise transport_error(channels[0].ring.error, channels[0].ring.why)
+
+    def build(
+        self, lun: int, cdb: bytes, data_out: Any, data_in: DataIn, attribute: int, timeout: float, cookie: Any
+    ) -> Request:
+        """Buffer and request structure of a command, data-out copied in."""
+        channel = self.pick()
+        if isinstance(data_out, memoryview):
+            data_out = data_out.cast("B")
+        out_nbytes = len(data_out)
+        in_nbytes = data_in if isinstance(data_in, int) else len(memoryview(data_in).cast("B"))
+        if not 1 <= len(cdb) <= lib.VSCSI_CDB_MAX:
+            raise ValueError(f"a CDB of {len(cdb)} bytes")
+        # Data-in begins on a page of its own: a page has one permission.
+        in_at = -(-out_nbytes // PAGE) * PAGE
+        buffer = self._buffers.take(in_at + in_nbytes, timeout) if out_nbytes or in_nbytes else None
+        request = Request(channel, channel.ring.call(), buffer, cookie)
+        q = request.call.request
+        if buffer is not None:
+            if out_nbytes:
+                self.memory.view[buffer.offset : buffer.offset + out_nbytes] = data_out
+            request.in_offset, request.in_nbytes = buffer.offset + in_at, in_nbytes
+            if not isinstance(data_in, int):
+                request.into = memoryview(data_in).cast("B")
+        offset = buffer.offset if buffer is not None else 0
+        request.call.set_out(offset, out_nbytes)
+        request.call.set_in(request.in_offset, in_nbytes)
+        ffi.memmove(q.lun, lun_.encode(lun), 8)
+        ffi.memmove(q.cdb, bytes(cdb), len(cdb))
+        q.cdb_nbytes, q.attribute = len(cdb), attribute
+        return request
+
+    def finish(self, request: Request, completion: Any, *, keep_call: bool = True) -> Done:
+        """The Done of a completion; gives the buffer back, or loses it if the transport failed under it."""
+        done = Done(tag=int(completion.tag), cookie=request.cookie)
+        rc = int(completion.error)
+        if rc == 0:
+            done.status = int(completion.status)
+            done.sense = bytes(ffi.buffer(completion.sense, completion.sense_nbytes))
+            done.in_residual, done.out_residual = int(completion.in_residual), int(completion.out_residual)
+            nbytes = request.in_nbytes - max(0, done.in_residual)
+            if nbytes:
+                came = self.memory.view[request.in_offset : request.in_offset + nbytes]
+                if request.into is None:
+                    done.data_in = bytes(came)
+                else:
+                    request.into[:nbytes] = came
+                    done.data_in = request.into[:nbytes]
+        else:
+            done.error = transport_error(rc, request.channel.ring.why)
+        self.free(request, lost=rc not in (0, -errno.ECANCELED, -errno.EIO), keep_call=keep_call)
+        return done
+
+    def free(self, request: Request, *, lost: bool, keep_call: bool = True) -> None:
+        """Ends a request's hold on its buffer."""
+        if request.buffer is not None:
+            (self._buffers.lose if lost else self._buffers.give)(request.buffer)
+            request.buffer = None
+        if keep_call:
+            request.channel.ring.done_with(request.call)
+
+    def execute(
+        self,
+        lun: int,
+        cdb: bytes,
+        *,
+        data_out: Any = b"",
+        data_in: DataIn = 0,
+        attribute: int = lib.SRP_TSK_SIMPLE,
+        timeout: float | None = None,
+        cookie: Any = None,
+    ) -> Done:
+        """Sends one command and waits for it; its status is in Done, whatever it is.
+
+        `data_in`: how many bytes may come, or a writable buffer for them. TransportError if nobody knows what became
+        of the command: CommandTimeout after `timeout` seconds, CommandAborted.
+        """
+        seconds = self.timeout if timeout is None else timeout
+        request = self.build(lun, cdb, data_out, data_in, attribute, seconds, cookie)
+        ring, call = request.channel.ring, request.call
+        rc = ring.run(call, seconds)
+        if rc == -errno.ETIMEDOUT and call.completion.tag:
+            rc = self._escalate(request, lun, seconds)
+        elif rc == -errno.ETIMEDOUT:
+            self.free(request, lost=False)
+            raise CommandTimeout(f"no credit for the command within {seconds:g} s; it was not sent")
+        if rc:
+            self.free(request, lost=False)  # never sent
+            raise transport_error(rc, ring.why)
+        done = self.finish(request, call.completion)
+        if done.error is not None:
+            raise done.error
+        return done
+
+    def _escalate(self, request: Request, lun: int, seconds: float) -> int:
+        """Gets a command back that has not been answered: 0 if it ended with an answer of its own after all."""
+        ring, call = request.channel.ring, request.call
+        tag = int(call.completion.tag)
+        for function in (lib.SRP_TMF_ABORT_TASK, lib.SRP_TMF_LUN_RESET):
+            log.warning("lun %d: no answer within %g s: %s of tag %#x", lun, seconds, NAMES[function], tag)
+            try:
+                code = self._manage(request.channel, function, lun, tag, min(TMF_SECONDS, max(seconds, 0.1)))
+            except TransportError as error:
+                log.warning("lun %d: %s: %s", lun, NAMES[function], error)
+                code = -1
+            if ring.wait(call, GRACE_SECONDS if code == lib.SRP_RESP_COMPLETE else 0) == 0:
+                if call.completion.error == 0:
+                    return 0
+                self.finish(request, call.completion)
+                raise CommandTimeout(f"lun {lun}: no answer within {seconds:g} s; {NAMES[function]} ended the command")
+        log.warning("lun %d: the target does not end the command: giving up the channel", lun)
+        ring.fail(-errno.ETIMEDOUT)
+        if ring.wait(call, 0) == 0:
+            self.finish(request, call.completion)
+        raise CommandTimeout(f"lun {lun}: no answer within {seconds:g} s, nor to task management; channel closed")
+
+    # ---- many at once ----
+
+    def submit(
+        self,
+        lun: int,
+        cdb: bytes,
+        *,
+        data_out: Any = b"",
+        data_in: DataIn = 0,
+        attribute: int = lib.SRP_TSK_SIMPLE,
+        timeout: float | None = None,
+        cookie: Any = None,
+    ) -> int:
+        """Sends one command and returns its tag; its Done comes from `reap`, with `cookie`.
+
+        Waits, at most `timeout` seconds, for a credit. CommandTimeout then; TransportError if no channel is alive.
+        """
+        return self.queue.submit(lun, cdb, data_out, data_in, attribute, timeout, cookie)
+
+    def reap(self, max: int = 64, min: int = 1, timeout: float | None = None) -> list[Done]:
+        """Up to `max` of the submitted commands that have ended, at least `min` of them unless `timeout` seconds pass.
+
+        Never waits for more than are outstanding. Done.error tells of a failed transport.
+        """
+        return self.queue.reap(max, min, self.timeout if timeout is None else timeout)
+
+    # ---- task management and the end ----
+
+    def task_management(self, function: int, lun: int, tag: int = 0, *, timeout: float = TMF_SECONDS) -> int:
+        """Sends a task management function (enum srp_tsk_mgmt_function); the response code. TransportError."""
+        channel = next((c for c in self.channels if tag and c.ring.frame == tag >> TAG_RING_SHIFT), None)
+        return self._manage(channel or self.pick(), function, lun, tag, timeout)
+
+    def _manage(self, channel: SrpChannel, function: int, lun: int, tag: int, timeout: float) -> int:
+        completion = ffi.new("struct vi_completion *")
+        rc = lib.vi_task_management(channel.c, function, lun_.encode(lun), tag, completion, int(timeout * 1000) or 1)
+        if rc == -errno.ETIMEDOUT:
+            raise CommandTimeout("no answer to the task management function")
+        if rc or completion.error:
+            raise transport_error(rc or int(completion.error), channel.ring.why)
+        return int(completion.response_code)
+
+    def logout(self) -> None:
+        """Logs out of all channels; what is outstanding fails. `reconnect` may follow."""
+        for channel in self.channels:
+            channel.leave()
+
+    def reconnect(self) -> None:
+        """Logs in anew, as the same initiator port: new connection, new memory, new rings. ConnectError.
+
+        Each logical unit then has a unit attention for us. Commands of the old channels have failed.
+        """
+        self._disconnect(orderly=True)
+        self._connect()
+
+    def _disconnect(self, *, orderly: bool) -> None:
+        if orderly:
+            with contextlib.suppress(InitiatorError, BusError):
+                self.logout()
+        for channel in self.channels:
+            channel.leave(orderly=False)
+        self._poller.close()
+        deadline = time.monotonic() + 1.0
+        while self.queue.busy and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self.connection.close()
+
+    def close(self) -> None:
+        """Logs out and lets everything go. Idempotent. In a forked child it only forgets."""
+        if self._closed:
+            return
+        self._closed = True
+        if os.getpid() == self._pid:
+            self._disconnect(orderly=True)
+
+    def __enter__(self) -> "Initiator":
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    @property
+    def natives(self) -> Sequence[Any]:
+        """The native channels, for load generators."""
+        return [channel.c for channel in self.channels]

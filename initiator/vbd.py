@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A disk over blkif: the same shapes as `initiator.lun.Lun`, with blkif's operations and errors. Any thread.
+
+A block is the device's sector-size; on the ring everything counts 512 bytes. A request that is outstanding when the
+device is suspended is sent again after `resume`, as blkfront does: blkif's requests may be executed twice.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from initiator.buffers import Buffer, Buffers
+from initiator.channel import Call, Channel
+from initiator.errors import (
+    BlkifError,
+    CommandTimeout,
+    ConnectError,
+    InitiatorError,
+    TransportError,
+    transport_error,
+)
+from initiator.native import lib
+from initiator.vbd_session import SUSPENDED, VbdSession
+from vscsi import blkif
+from vscsi.bus.local import BusError, InitiatorConnection
+from vscsi.bus.memory import PAGE
+
+MEMORY_NBYTES = 64 << 20
+SECTOR = int(lib.VSCSI_SECTOR_SIZE)
+
+READ, WRITE = int(lib.BLKIF_OP_READ), int(lib.BLKIF_OP_WRITE)
+BARRIER, FLUSH = int(lib.BLKIF_OP_WRITE_BARRIER), int(lib.BLKIF_OP_FLUSH_DISKCACHE)
+DISCARD = int(lib.BLKIF_OP_DISCARD)
+NAMES = {READ: "READ", WRITE: "WRITE", BARRIER: "WRITE_BARRIER", FLUSH: "FLUSH_DISKCACHE", DISCARD: "DISCARD"}
+MAX_DISCARD_SECTORS = (1 << 32) - 8
+
+Data = bytes | bytearray | memoryview
+
+
+class Vbd:
+    """The virtual disk `devid`, or the one that serves `lun`. ConnectError if there is none, or no target."""
+
+    def __init__(
+        self,
+        path: Path | str | None = None,
+        *,
+        lun: int = 0,
+        devid: int | None = None,
+        memory_nbytes: int = MEMORY_NBYTES,
+        ring_pages: int = 8,
+        queues: int = 1,
+        persistent: bool = True,
+        spin_us: int = 0,
+        timeout: float = 30.0,
+        on_resize: Callable[[], None] | None = None,
+    ) -> None:
+        self.lun, self.timeout = lun, timeout
+        self.devid = blkif.devid_of_lun(lun) if devid is None else devid
+        self._pid = os.getpid()
+        self._closed = False
+        self._turn = itertools.count()
+        try:
+            self.connection = InitiatorConnection(
+                Path(path) if path is not None else None, memory_nbytes=memory_nbytes, timeout=min(timeout, 30.0)
+            )
+        except BusError as error:
+            raise ConnectError(str(error)) from error
+        self.memory = self.connection.memory
+        self._buffers = Buffers(self.memory)
+        try:
+            if persistent:
+                first = self.memory.first_frame * PAGE
+                self.memory.grant(first, self.memory.nbytes - first)
+            self.connection.start()
+            self._find()
+            self.session = VbdSession(
+                self.connection,
+                self.devid,
+                ring_pages=ring_pages,
+                queues=queues,
+                persistent=persistent,
+                spin_us=spin_us,
+                timeout=min(timeout, 30.0),
+                on_update=on_resize,
+            )
+        except BusError as error:
+            self.connection.close()
+            raise ConnectError(str(error)) from error
+        except BaseException:
+            self.connection.close()
+            raise
+        self.connection.on_close = lambda why: self.session.lost(-errno.EPIPE, why)
+
+    def _find(self) -> None:
+        """The target publishes its disks right after the connection; a moment is theirs to appear."""
+        node = f"backend/vbd/{self.devid}/state"
+        try:
+            self.connection.wait_for(lambda: node in self.connection.store, 1.0, f"vbd/{self.devid}")
+        except BusError as error:
+            if self.connection.closed:
+                raise
+            raise ConnectError(f"the target serves no virtual disk {self.devid} (LUN {self.lun})") from error
+
+    # ---- facts ----
+
+    @property
+    def properties(self) -> blkif.Properties:
+        """What the target published; changes with a resize."""
+        return self.session.properties
+
+    @property
+    def block_nbytes(self) -> int:
+        """The logical block: sector-size."""
+        return self.properties.sector_size
+
+    @property
+    def blocks(self) -> int:
+        """Capacity in blocks."""
+        return self.properties.sectors * SECTOR // self.block_nbytes
+
+    @property
+    def readonly(self) -> bool:
+        return self.properties.readonly
+
+    @property
+    def max_blocks(self) -> int:
+        """Blocks that one request carries at most."""
+        nbytes = blkif.segments_per_request(self.session.limits) * PAGE
+        return max(1, min(nbytes, self.memory.nbytes // 4) // self.block_nbytes)
+
+    def stats(self) -> dict[str, int]:
+        """Counters of all queues together."""
+        total: dict[str, int] = {}
+        for queue in self.session.queues:
+            for name, value in queue.stats().items():
+                total[name] = total.get(name, 0) + value
+        return total
+
+    # ---- requests ----
+
+    def _pick(self) -> Channel:
+        if os.getpid() != self._pid:
+            raise InitiatorError(f"this disk belongs to process {self._pid}; a forked child must connect for itself")
+        queues = self.session.queues
+        return queues[next(self._turn) % len(queues)]
+
+    def request(
+        self, operation: int, block: int, *, data_out: Data | memoryview = b"", into: memoryview | None = None,
+        blocks: int = 0, secure: bool = False,
+    ) -> None:  # fmt: skip
+        """One blkif request, at most `max_blocks`, waited for. BlkifError; TransportError; CommandTimeout."""
+        out_nbytes, in_nbytes = len(data_out), len(into) if into is not None else 0
+        nbytes = out_nbytes or in_nbytes
+        buffer = self._buffers.take(nbytes, self.timeout) if nbytes else None
+        lost = True
+        try:
+            if buffer is not None and out_nbytes:
+                self.memory.view[buffer.offset : buffer.offset + out_nbytes] = data_out
+            status, lost = self._send(operation, block, buffer, out_nbytes, in_nbytes, blocks, secure)
+            if status:
+                raise BlkifError(NAMES[operation], status)
+            if buffer is not None and into is not None:
+                into[:] = self.memory.view[buffer.offset : buffer.offset + in_nbytes]
+        finally:
+            if buffer is not None:
+                (self._buffers.lose if lost else self._buffers.give)(buffer)
+
+    def _send(
+        self, operation: int, block: int, buffer: Buffer | None, out_nbytes: int, in_nbytes: int, blocks: int,
+        secure: bool,
+    ) -> tuple[int, bool]:  # fmt: skip
+        """The status, and False for "the target has done with the buffer"; sent anew for as long as we are resumed."""
+        scale = self.block_nbytes // SECTOR
+        deadline = time.monotonic() + self.timeout
+        while True:
+            self.session.wait_ready(max(0.0, deadline - time.monotonic()))
+            queue = self._pick()
+            call = queue.call()
+            offset = buffer.offset if buffer is not None else 0
+            call.set_out(offset, out_nbytes)
+            call.set_in(offset, in_nbytes)
+            q = call.request
+            q.operation, q.sector, q.sectors = operation, block * scale, blocks * scale
+            q.flags = int(lib.BLKIF_DISCARD_SECURE) if secure else 0
+            rc = queue.run(call, max(0.001, deadline - time.monotonic()))
+            if rc == -errno.ETIMEDOUT:
+                raise self._give_up(queue, call)
+            rc = rc or int(call.completion.error)
+            status = int(call.completion.blkif_status)
+            queue.done_with(call)
+            if rc == SUSPENDED:
+                self._take_back(buffer)
+                continue
+            if rc:
+                raise transport_error(rc, queue.why)
+            return status, False
+
+    def _take_back(self, buffer: Buffer | None) -> None:
+        """Not persistent: grants that the old rings left, once the target has let go of them."""
+        self.session.wait_ready(self.timeout)
+        if buffer is not None and not self.session.persistent:
+            self.memory.revoke(buffer.offset, buffer.pages * PAGE)
+
+    def _give_up(self, queue: Channel, call: Call) -> TransportError:
+        """blkif has no abort: the queue, and with it the device, is given up."""
+        if not call.completion.tag:
+            return CommandTimeout(f"the ring has had no room for {self.timeout:g} s")
+        self.session.lost(-errno.ETIMEDOUT, "a request was not answered")
+        queue.wait(call, 0)
+        return CommandTimeout(f"no answer within {self.timeout:g} s; the device is given up")
+
+    # ---- the disk ----
+
+    def _whole(self, nbytes: int) -> int:
+        blocks, rest = divmod(nbytes, self.block_nbytes)
+        if rest:
+            raise ValueError(f"{nbytes} bytes are no whole number of blocks of {self.block_nbytes}")
+        return blocks
+
+    def read(self, lba: int, blocks: int) -> bytes:
+        """`blocks` blocks from block `lba`."""
+        data = bytearray(blocks * self.block_nbytes)
+        self.readinto(lba, data)
+        return bytes(data)
+
+    def readinto(self, lba: int, buffer: bytearray | memoryview) -> None:
+        """Fills the buffer, a whole number of blocks, from block `lba`."""
+        view, block, most = memoryview(buffer).cast("B"), self.block_nbytes, self.max_blocks
+        for at in range(0, self._whole(len(view)), most):
+            self.request(READ, lba + at, into=view[at * block : (at + most) * block])
+
+    def write(self, lba: int, data: Data, *, fua: bool = False) -> None:
+        """Writes a whole number of blocks at block `lba`. `fua`: durable when it returns, by a flush."""
+        view, block, most = memoryview(data).cast("B"), self.block_nbytes, self.max_blocks
+        for at in range(0, self._whole(len(view)), most):
+            self.request(WRITE, lba + at, data_out=view[at * block : (at + most) * block])
+        if fua:
+            self.flush()
+
+    def flush(self) -> None:
+        """What was written is durable when this returns. A device with neither flush nor barrier has no cache."""
+        if self.properties.flush:
+            self.request(FLUSH, 0)
+        elif self.properties.barrier:
+            self.request(BARRIER, 0)
+
+    def barrier(self, lba: int = 0, data: Data = b"") -> None:
+        """WRITE_BARRIER: everything before it is durable, then this write, before anything that follows.
+
+        At most 11 pages. BlkifError if the device has no barriers.
+        """
+        if not self.properties.barrier:
+            raise BlkifError(NAMES[BARRIER], int(lib.BLKIF_RSP_EOPNOTSUPP))
+        self._whole(len(data))
+        self.request(BARRIER, lba, data_out=memoryview(data).cast("B"))
+
+    def discard(self, lba: int, blocks: int, *, secure: bool = False) -> None:
+        """The content of these blocks is not needed any more. BlkifError if the device has no discard."""
+        if not self.properties.discard or (secure and not self.properties.discard_secure):
+            raise BlkifError(NAMES[DISCARD], int(lib.BLKIF_RSP_EOPNOTSUPP))
+        most = MAX_DISCARD_SECTORS * SECTOR // self.block_nbytes
+        for at in range(0, blocks, most):
+            self.request(DISCARD, lba + at, blocks=min(most, blocks - at), secure=secure)
+
+    unmap = discard
+
+    # ---- life ----
+
+    def suspend(self) -> None:
+        """Stop using the rings; threads that wait for an answer go on waiting."""
+        self.session.suspend()
+
+    def resume(self) -> None:
+        """Connect with new rings and send what was outstanding again. ConnectError."""
+        self.session.resume()
+
+    def close(self) -> None:
+        """Closes the device and the connection. Idempotent. In a forked child it only forgets."""
+        if self._closed:
+            return
+        self._closed = True
+        if os.getpid() == self._pid:
+            with contextlib.suppress(InitiatorError, BusError):
+                self.session.leave()
+            self.connection.close()
+
+    def __enter__(self) -> "Vbd":
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    @property
+    def natives(self) -> Sequence[Any]:
+        """The native channels, for load generators."""
+        return [queue.c for queue in self.session.queues]
