@@ -2,9 +2,13 @@
 """Fixtures of the initiator's tests."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from fake_server import FakeServer
 from fake_target import FakeTarget
+
+from initiator import Initiator
 
 
 @pytest.fixture
@@ -19,3 +23,25 @@ def fake() -> Iterator[Callable[..., FakeTarget]]:
     yield make
     for target in made:
         target.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FakeServer]:
+    """A target played in Python."""
+    made = FakeServer(tmp_path / "s")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def connect(server: FakeServer) -> Iterator[Callable[..., Initiator]]:
+    """Logs in to it, as often as wanted."""
+    made: list[Initiator] = []
+
+    def make(memory_nbytes: int = 8 << 20, **options: object) -> Initiator:
+        made.append(Initiator(server.path, memory_nbytes=memory_nbytes, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for initiator in made:
+        initiator.close()
