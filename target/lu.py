@@ -59,6 +59,7 @@ class LogicalUnit:
         self.not_ready: Sense | None = None
         self.sync_failed = False
         self._sync_lock = threading.Lock()
+        self._closed = False
 
     def native_config(self) -> Any:
         """A new `struct vt_lu_config` for the native core."""
@@ -146,7 +147,10 @@ class LogicalUnit:
         return f"lun {self.lun}: {self.name}, {', '.join(words)}"
 
     def close(self) -> None:
-        """Flushes and releases the store; what goes wrong is logged."""
+        """Flushes and releases the store, once; what goes wrong is logged."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             if not self.readonly:
                 self.store.flush()

@@ -6,7 +6,7 @@ open anything: that is `target.lu`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from target.stores.sizes import parse_size
@@ -142,9 +142,11 @@ def _consistent(spec: LunSpec) -> LunSpec:
     return spec
 
 
-def parse_all(texts: list[str]) -> list[LunSpec]:
-    """Reads every --lun argument; no LUN may be given twice."""
+def parse_all(texts: list[str], *, readonly: bool = False) -> list[LunSpec]:
+    """Reads every --lun argument; no LUN may be given twice. `readonly` protects them all."""
     specs = [parse(text) for text in texts]
+    if readonly:
+        specs = [replace(spec, readonly=True) for spec in specs]
     seen: set[int] = set()
     for spec in specs:
         if spec.lun in seen:
