@@ -24,6 +24,7 @@ static uint8_t *frame_address(const struct vscsi_mapper *m, uint32_t frame, cons
     return NULL;
 }
 
+/* Maps the memory of one region, whose frames number from first_frame. */
 static int map_region(struct vscsi_region *r, int fd, uint32_t first_frame)
 {
     struct stat st;
@@ -38,8 +39,10 @@ static int map_region(struct vscsi_region *r, int fd, uint32_t first_frame)
         return -errno;
     if ((unsigned long)fs.f_type == HUGETLBFS_SUPER_MAGIC)
         return -EINVAL;
-    if (st.st_size <= 0 || st.st_size % VSCSI_PAGE_SIZE || st.st_size / VSCSI_PAGE_SIZE > UINT32_MAX - first_frame)
+    if (st.st_size <= 0 || st.st_size % VSCSI_PAGE_SIZE)
         return -EINVAL;
+    if (st.st_size / VSCSI_PAGE_SIZE > VSCSI_MAX_FRAMES - first_frame)
+        return -EFBIG;
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (copy < 0)
         return -errno;
@@ -58,7 +61,7 @@ struct vscsi_mapper *vscsi_mapper_new(const int *fds, uint32_t count, uint32_t t
                                       uint16_t domid, int *error)
 {
     *error = -EINVAL;
-    if (count == 0 || count > VSCSI_MAX_REGIONS || table_pages == 0)
+    if (count == 0 || count > VSCSI_MAX_REGIONS || table_pages == 0 || table_pages > VSCSI_MAX_TABLE_PAGES)
         return NULL;
     struct vscsi_mapper *m = calloc(1, sizeof *m);
     if (!m) {
@@ -102,12 +105,36 @@ static void unlock(struct vscsi_mapping *mapping)
     atomic_flag_clear_explicit(&mapping->lock, memory_order_release);
 }
 
-/* Validates the entry and sets its in-use bits in one compare-and-swap, so that a revoke cannot slip between. */
+static uint32_t count(const _Atomic uint32_t *uses)
+{
+    return atomic_load_explicit(uses, memory_order_relaxed);
+}
+
+/* Under the lock; the counts are atomic only so that vscsi_mapper_in_use may look without it, and without writing to
+ * each of what may be millions of untouched mappings. */
+static void add(_Atomic uint32_t *uses, int n)
+{
+    atomic_store_explicit(uses, count(uses) + (uint32_t)n, memory_order_relaxed);
+}
+
+static bool in_use(const struct vscsi_mapping *mapping)
+{
+    return count(&mapping->readers) || count(&mapping->writers) ||
+           atomic_load_explicit(&mapping->pinned_read, memory_order_relaxed);
+}
+
+/* A granter changes an entry now and then; one that changes it all the time is not granting anything. */
+enum { CLAIM_TRIES = 64 };
+
+/*
+ * Validates the entry and sets its in-use bits in one compare-and-swap of the whole entry: on the half that holds the
+ * flags alone, an entry that was revoked and granted anew for another page in between would lead to the old page.
+ */
 static int claim(struct vscsi_mapper *m, uint32_t gref, bool write, uint8_t **addr)
 {
     uint64_t *entry = &m->table[gref];
     uint32_t bits = GTF_READING | (write ? GTF_WRITING : 0);
-    for (;;) {
+    for (int i = 0; i < CLAIM_TRIES; i++) {
         struct vscsi_grant_entry e = vscsi_grant_load(entry);
         if ((e.flags & GTF_TYPE_MASK) != GTF_PERMIT_ACCESS || e.flags & GTF_SUB_PAGE || e.domid != m->domid)
             return -EACCES;
@@ -116,13 +143,14 @@ static int claim(struct vscsi_mapper *m, uint32_t gref, bool write, uint8_t **ad
         uint8_t *page = frame_address(m, e.frame, NULL);
         if (!page)
             return -EFAULT;
-        uint32_t seen = (uint32_t)e.domid << 16 | e.flags;
-        if (atomic_compare_exchange_strong_explicit(vscsi_grant_low(entry), &seen, seen | bits, memory_order_acq_rel,
+        uint64_t seen = (uint64_t)e.frame << 32 | (uint32_t)e.domid << 16 | e.flags;
+        if (atomic_compare_exchange_strong_explicit((_Atomic uint64_t *)entry, &seen, seen | bits, memory_order_acq_rel,
                                                     memory_order_acquire)) {
             *addr = page;
             return 0;
         }
     }
+    return -EACCES;
 }
 
 static void release(struct vscsi_mapper *m, uint32_t gref, uint32_t bits)
@@ -143,10 +171,8 @@ int vscsi_mapper_map_slow(struct vscsi_mapper *m, uint32_t gref, bool write, boo
             if (write)
                 atomic_store_explicit(&mapping->pinned_write, *addr, memory_order_release);
             atomic_store_explicit(&mapping->pinned_read, *addr, memory_order_release);
-        } else if (write) {
-            mapping->writers++;
         } else {
-            mapping->readers++;
+            add(write ? &mapping->writers : &mapping->readers, 1);
         }
     }
     unlock(mapping);
@@ -157,14 +183,11 @@ void vscsi_mapper_unmap_slow(struct vscsi_mapper *m, uint32_t gref, bool write)
 {
     struct vscsi_mapping *mapping = &m->mappings[gref];
     lock(mapping);
-    if (write)
-        mapping->writers--;
-    else
-        mapping->readers--;
+    add(write ? &mapping->writers : &mapping->readers, -1);
     uint32_t bits = 0;
-    if (!mapping->writers && !atomic_load_explicit(&mapping->pinned_write, memory_order_relaxed))
+    if (!count(&mapping->writers) && !atomic_load_explicit(&mapping->pinned_write, memory_order_relaxed))
         bits |= GTF_WRITING;
-    if (!mapping->writers && !mapping->readers && !atomic_load_explicit(&mapping->pinned_read, memory_order_relaxed))
+    if (!in_use(mapping))
         bits |= GTF_READING;
     release(m, gref, bits);
     unlock(mapping);
@@ -173,12 +196,8 @@ void vscsi_mapper_unmap_slow(struct vscsi_mapper *m, uint32_t gref, bool write)
 uint32_t vscsi_mapper_in_use(struct vscsi_mapper *m)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < m->nr_grants; i++) {
-        struct vscsi_mapping *mapping = &m->mappings[i];
-        lock(mapping);
-        n += mapping->readers || mapping->writers || atomic_load_explicit(&mapping->pinned_read, memory_order_relaxed);
-        unlock(mapping);
-    }
+    for (uint32_t i = 0; i < m->nr_grants; i++)
+        n += in_use(&m->mappings[i]);
     return n;
 }
 
@@ -186,11 +205,9 @@ void vscsi_mapper_free(struct vscsi_mapper *m)
 {
     if (!m)
         return;
-    for (uint32_t i = 0; m->mappings && i < m->nr_grants; i++) {
-        struct vscsi_mapping *mapping = &m->mappings[i];
-        if (mapping->readers || mapping->writers || atomic_load_explicit(&mapping->pinned_read, memory_order_relaxed))
+    for (uint32_t i = 0; m->mappings && i < m->nr_grants; i++)
+        if (in_use(&m->mappings[i]))
             release(m, i, GTF_IN_USE);
-    }
     for (uint32_t i = 0; i < m->nr_regions; i++) {
         munmap(m->regions[i].base, (size_t)m->regions[i].nr_frames * VSCSI_PAGE_SIZE);
         close(m->regions[i].fd);
@@ -232,8 +249,10 @@ int vscsi_mapper_map_ring(struct vscsi_mapper *m, const uint32_t *grefs, uint32_
         }
     }
     if (rc) {
-        vscsi_mapper_unmap_ring(m, grefs, done, base);
+        /* In one piece: of a hole left for a moment, another thread's mapping could be the next owner. */
         munmap(base, (size_t)count * VSCSI_PAGE_SIZE);
+        while (done-- > 0)
+            vscsi_mapper_unmap_slow(m, grefs[done], true);
         return rc;
     }
     madvise(base, (size_t)count * VSCSI_PAGE_SIZE, MADV_DONTFORK);

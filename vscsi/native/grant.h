@@ -3,7 +3,8 @@
  * Grant table, version 1 entries, both roles: the granter (initiator), who owns the table and the memory, and the
  * mapper (target), who plays the hypervisor's part: it validates entries and sets their in-use bits.
  * Knows frames, references and permissions; knows nothing of rings or of what is read and written.
- * An entry is read as one 64-bit atomic; in-use bits change by compare-and-swap on its low half (flags and domid).
+ * An entry is read as one 64-bit atomic. In-use bits are set by compare-and-swap on all of it, so that they belong to
+ * the frame that was read with them, and cleared, like every change by the granter, on its low half (flags and domid).
  */
 #ifndef VSCSI_GRANT_H
 #define VSCSI_GRANT_H
@@ -69,8 +70,8 @@ static inline int vscsi_grant_end(struct vscsi_granter *g, uint32_t gref)
 struct vscsi_mapping {
     _Atomic(uint8_t *) pinned_read;
     _Atomic(uint8_t *) pinned_write;
-    uint32_t readers;
-    uint32_t writers;
+    _Atomic uint32_t readers;
+    _Atomic uint32_t writers;
     atomic_flag lock;
 };
 

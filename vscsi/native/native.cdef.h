@@ -6,6 +6,9 @@
 
 /* ---- grants ---- */
 
+/* What one initiator may bring: 64 GiB of memory in all, and a grant table with an entry for each page of it. */
+enum vscsi_grant_limits { VSCSI_MAX_FRAMES = 16777216, VSCSI_MAX_TABLE_PAGES = 32769 };
+
 /* The initiator's view of its own grant table. */
 struct vscsi_granter {
     uint64_t *table;
@@ -40,12 +43,13 @@ int vscsi_granter_flags(struct vscsi_granter *g, uint32_t gref);
 /*
  * Maps `count` regions (memfds; every one must be an ordinary memfd, not hugetlb, sealed against shrinking, a multiple
  * of the page size long) and finds the grant table in `table_pages` frames from `table_frame`. Descriptors are
- * duplicated. NULL with *error set: -EINVAL, -EPERM (no seal), -ENOMEM, ...
+ * duplicated. NULL with *error set: -EINVAL, -EPERM (no seal), -EFBIG (beyond the limits), -ENOMEM, ...
  */
 struct vscsi_mapper *vscsi_mapper_new(const int *fds, uint32_t count, uint32_t table_frame, uint32_t table_pages,
                                       uint16_t domid, int *error);
 /* Clears every in-use bit that is set and unmaps everything; nothing may be using the mapper. */
 void vscsi_mapper_free(struct vscsi_mapper *m);
+/* As vscsi_mapper_map of grant.h: 0, -ERANGE, -EACCES or -EFAULT. put: with the arguments of a get that gave 0. */
 int vscsi_mapper_get(struct vscsi_mapper *m, uint32_t gref, int write, int persistent, uint8_t **addr);
 void vscsi_mapper_put(struct vscsi_mapper *m, uint32_t gref, int write, int persistent);
 /* Grants in use at this moment. */
