@@ -64,10 +64,10 @@ static inline void vscsi_cpu_relax(void)
 /*
  * Copies between a slot and private memory. Slots are 8-byte aligned and a multiple of 8 long; one relaxed load a
  * word means that no byte of the shared side is read twice. nbytes is rounded up to 8 on both sides.
- * The private side is some IU's struct: a type that may alias it, or the compiler would reorder the struct's own fields
+ * The private side is some IU's struct, aligned to a byte: a type that may alias it, or the compiler would reorder the fields
  * around the copy.
  */
-typedef uint64_t __attribute__((may_alias)) vscsi_word;
+typedef uint64_t __attribute__((may_alias, aligned(1))) vscsi_word;
 
 static inline void vscsi_slot_read(void *dst, const void *slot, size_t nbytes)
 {

@@ -10,15 +10,18 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-/* 0 sent or already pending; -EPIPE the peer is gone; other negative errno. Never blocks, never raises SIGPIPE. */
+/*
+ * 0 sent or already pending; -EPIPE the peer is gone; other negative errno. Never blocks, never raises SIGPIPE.
+ * ENOBUFS is not "pending": the kernel had no memory for the message, and without it the peer would sleep on.
+ */
 static inline int vscsi_event_send(int fd)
 {
-    for (;;) {
+    for (int tries = 0;; tries++) {
         if (send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
             return 0;
-        if (errno == EAGAIN || errno == ENOBUFS)
+        if (errno == EAGAIN)
             return 0;
-        if (errno == EINTR)
+        if (errno == EINTR || (errno == ENOBUFS && tries < 1000))
             continue;
         return errno == ECONNRESET ? -EPIPE : -errno;
     }

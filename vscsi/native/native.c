@@ -31,7 +31,8 @@ int vscsi_mapper_get(struct vscsi_mapper *m, uint32_t gref, int write, int persi
 
 void vscsi_mapper_put(struct vscsi_mapper *m, uint32_t gref, int write, int persistent)
 {
-    vscsi_mapper_unmap(m, gref, write != 0, persistent != 0);
+    if (gref >= VSCSI_GREF_RESERVED && gref < m->nr_grants)
+        vscsi_mapper_unmap(m, gref, write != 0, persistent != 0);
 }
 
 int vscsi_event_pair(int ends[2])
@@ -67,7 +68,7 @@ void vscsi_ring_format(void *page)
 int vscsi_ring_front(struct vscsi_front_ring *r, void *page, uint32_t pages, uint32_t slot_nbytes, uint32_t start)
 {
     uint32_t n = vscsi_ring_entries(pages, slot_nbytes);
-    if (n == 0 || slot_nbytes % 8)
+    if (n == 0 || slot_nbytes % 8 || slot_nbytes > VSCSI_PAGE_SIZE)
         return -EINVAL;
     vscsi_front_attach(r, page, n, slot_nbytes, start);
     return 0;
@@ -76,7 +77,7 @@ int vscsi_ring_front(struct vscsi_front_ring *r, void *page, uint32_t pages, uin
 int vscsi_ring_back(struct vscsi_back_ring *r, void *page, uint32_t pages, uint32_t slot_nbytes, uint32_t start)
 {
     uint32_t n = vscsi_ring_entries(pages, slot_nbytes);
-    if (n == 0 || slot_nbytes % 8)
+    if (n == 0 || slot_nbytes % 8 || slot_nbytes > VSCSI_PAGE_SIZE)
         return -EINVAL;
     vscsi_back_attach(r, page, n, slot_nbytes, start);
     return 0;
@@ -152,7 +153,8 @@ uint64_t vscsi_hist_quantile(const struct vscsi_load_result *r, double q)
             if (i < sub)
                 return i;
             uint32_t shift = i / sub - 1;
-            return ((uint64_t)(i % sub + sub) << shift) + ((uint64_t)1 << shift) / 2;
+            uint64_t middle = ((uint64_t)(i % sub + sub) << shift) + ((uint64_t)1 << shift) / 2;
+            return r->max_ns && middle > r->max_ns ? r->max_ns : middle;
         }
     }
     return 0;
