@@ -376,3 +376,11 @@ class Rig:
             os.close(fd)
         for memory in self.memories:
             os.close(memory.fd)
+
+
+def read10(lba: int, blocks: int, flags: int = 0) -> bytes:
+    return struct.pack(">BBIBHB", 0x28, flags, lba, 0, blocks, 0)
+
+
+def write10(lba: int, blocks: int, flags: int = 0) -> bytes:
+    return struct.pack(">BBIBHB", 0x2A, flags, lba, 0, blocks, 0)

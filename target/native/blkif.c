@@ -25,7 +25,8 @@ struct op_row {
 
 static const struct op_row ops[ONE_OP] = {
     [BLKIF_OP_READ] = { .known = true, .op = VT_OP_READ, .steps = STEP_IO, .conflict = VT_CONFLICT_READ },
-    [BLKIF_OP_WRITE] = { .known = true, .op = VT_OP_WRITE, .steps = STEP_IO, .conflict = VT_CONFLICT_WRITE, .writes = true },
+    [BLKIF_OP_WRITE] = { .known = true, .op = VT_OP_WRITE, .steps = STEP_IO, .conflict = VT_CONFLICT_WRITE,
+        .writes = true },
     [BLKIF_OP_WRITE_BARRIER] = { .known = true, .op = VT_OP_WRITE, .attribute = SRP_TSK_ORDERED,
         .steps = STEP_SYNC_BEFORE | STEP_IO, .conflict = VT_CONFLICT_WRITE, .writes = true, .data_optional = true,
         .feature = offsetof(struct vt_channel_config, barrier) },
@@ -168,6 +169,7 @@ static void start_discard(struct vt_task *task)
     }
     task->offset = r->sector_number * VSCSI_SECTOR_SIZE;
     task->nbytes = r->nr_sectors * VSCSI_SECTOR_SIZE;
+    task->discard = true;
     task->steps = task->nbytes ? STEP_IO : 0;
     vt_media_start(task);
 }
@@ -229,7 +231,7 @@ static void blkif_take(struct vt_task *task, const void *slot)
         end_with(task, BLKIF_RSP_ERROR);
         return;
     }
-    task->lu = atomic_load_explicit(&channel->target->lus[channel->config.lu], memory_order_acquire);
+    task->lu = channel->lu;
     task->attribute = row->attribute;
     switch (vt_set_enter(task)) {
     case ENTER_ENABLED:

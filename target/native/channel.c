@@ -75,9 +75,9 @@ static struct vt_task *new_task(struct vt_channel *channel)
     task->lu = NULL;
     task->row = NULL;
     task->nexus = channel->nexus;
-    task->in_set = task->in_flight = task->cancelled = task->fua = false;
+    task->in_set = task->in_flight = task->cancelled = task->fua = task->discard = false;
     task->steps = task->step = 0;
-    task->op = VT_OP_SLOW;
+    task->op = task->ask = VT_OP_SLOW;
     task->nbytes = 0;
     task->response_code = -1;
     task->blkif_status = BLKIF_RSP_OKAY;
@@ -115,8 +115,10 @@ static void look_was_empty(struct vt_channel *channel)
     if (++channel->spurious <= SPURIOUS_FREE)
         return;
     uint32_t shift = channel->spurious - SPURIOUS_FREE;
+    if (shift > QUIET_LAST_SHIFT)
+        shift = QUIET_LAST_SHIFT;
     unwatch(channel);
-    channel->quiet_until_ns = vscsi_now_ns() + ((uint64_t)QUIET_FIRST_NS << (shift < QUIET_LAST_SHIFT ? shift : QUIET_LAST_SHIFT));
+    channel->quiet_until_ns = vscsi_now_ns() + ((uint64_t)QUIET_FIRST_NS << shift);
     channel->loop->quiet_channels++;
 }
 

@@ -110,6 +110,7 @@ int vt_channel_add(struct vt_target *t, const struct vt_channel_config *config)
         t->channels[id] = channel;
         if (blkif) {
             channel->nexus = config->nexus;
+            channel->lu = atomic_load(&t->lus[config->lu]);
             t->nexuses[config->nexus].channels++;
             atomic_store(&channel->state, CHANNEL_LIVE);
         }
@@ -218,7 +219,7 @@ int vt_channel_remove(struct vt_target *t, uint32_t id)
     struct vt_channel *channel = id < VT_MAX_CHANNELS ? t->channels[id] : NULL;
     int rc = channel ? 0 : -ENOENT;
     /* After vt_stop no loop is left that could touch it, stopped or not. */
-    if (channel && atomic_load(&channel->state) != CHANNEL_STOPPED && !t->stopped)
+    if (channel && atomic_load(&channel->state) != CHANNEL_STOPPED && !t->joined)
         rc = -EBUSY;
     if (rc == 0) {
         t->channels[id] = NULL;

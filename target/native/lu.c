@@ -12,8 +12,7 @@
 
 static struct vt_lu *lu_of(struct vt_target *t, uint32_t index)
 {
-    struct vt_lu *lu = index < VT_MAX_LUS ? atomic_load(&t->lus[index]) : NULL;
-    return lu && lu->used ? lu : NULL;
+    return index < VT_MAX_LUS ? atomic_load(&t->lus[index]) : NULL;
 }
 
 static bool plausible(const struct vt_lu_config *c)
@@ -40,8 +39,9 @@ static void set_facts(struct vt_lu *lu, const struct vt_lu_config *c)
 {
     uint64_t most = VSCSI_MAX_TRANSFER / c->block_nbytes;
     vscsi_store64_relaxed(&lu->blocks, c->blocks);
-    vscsi_store_relaxed(&lu->max_transfer_blocks,
-                        c->max_transfer_blocks && c->max_transfer_blocks < most ? c->max_transfer_blocks : (uint32_t)most);
+    if (c->max_transfer_blocks && c->max_transfer_blocks < most)
+        most = c->max_transfer_blocks;
+    vscsi_store_relaxed(&lu->max_transfer_blocks, (uint32_t)most);
     vscsi_store_relaxed(&lu->flags, c->flags);
     vscsi_store_relaxed(&lu->write_protect, c->write_protect);
 }
@@ -58,56 +58,65 @@ static uint8_t bio_flags(const struct vt_target *t, const struct vt_lu_config *c
     return t->config.nowait ? flags | bio_probe_nowait(c->fd, !c->write_protect) : flags;
 }
 
+static struct vt_lu *make(struct vt_target *t, uint32_t index, const struct vt_lu_config *config)
+{
+    struct vt_lu *lu = calloc(1, sizeof *lu);
+    if (!lu)
+        return NULL;
+    lu->it = calloc(VT_MAX_NEXUSES, sizeof *lu->it);
+    if (!lu->it) {
+        free(lu);
+        return NULL;
+    }
+    pthread_mutex_init(&lu->lock, NULL);
+    pthread_cond_init(&lu->idle, NULL);
+    lu->target = t;
+    lu->index = index;
+    lu->lun = config->lun;
+    lu->block_nbytes = config->block_nbytes;
+    lu->fd = config->fd;
+    lu->bio_flags = bio_flags(t, config);
+    lu->direct_align = direct_alignment(config);
+    /* Whatever a former target process wrote may not be synced yet. */
+    lu->written = 1;
+    set_facts(lu, config);
+    return lu;
+}
+
+void vt_lu_free(struct vt_lu *lu)
+{
+    if (!lu)
+        return;
+    pthread_mutex_destroy(&lu->lock);
+    pthread_cond_destroy(&lu->idle);
+    free(lu->it);
+    free(lu);
+}
+
 int vt_lu_add(struct vt_target *t, const struct vt_lu_config *config)
 {
     if (!plausible(config))
         return -EINVAL;
     pthread_mutex_lock(&t->control);
-    int index = -ENOSPC;
-    struct vt_lu *lu = NULL;
+    uint32_t index = 0;
+    while (index < VT_MAX_LUS && atomic_load(&t->lus[index]))
+        index++;
+    int rc = (int)index;
     if (atomic_load(&t->by_lun[config->lun]))
-        index = -EEXIST;
-    for (uint32_t i = 0; i < VT_MAX_LUS && index == -ENOSPC; i++) {
-        lu = atomic_load(&t->lus[i]);
-        if (!lu || !lu->used)
-            index = (int)i;
-    }
-    if (index >= 0 && !lu) {
-        lu = calloc(1, sizeof *lu);
-        if (lu)
-            lu->it = calloc(VT_MAX_NEXUSES, sizeof *lu->it);
-        if (!lu || !lu->it) {
-            free(lu);
-            index = -ENOMEM;
+        rc = -EEXIST;
+    else if (index == VT_MAX_LUS)
+        rc = -ENOSPC;
+    if (rc >= 0) {
+        struct vt_lu *lu = make(t, index, config);
+        if (lu) {
+            atomic_store(&t->lus[index], lu);
+            atomic_store_explicit(&t->by_lun[config->lun], lu, memory_order_release);
         } else {
-            pthread_mutex_init(&lu->lock, NULL);
-            pthread_cond_init(&lu->idle, NULL);
+            rc = -ENOMEM;
         }
     }
-    if (index >= 0) {
-        pthread_mutex_lock(&lu->lock);
-        memset(lu->it, 0, VT_MAX_NEXUSES * sizeof *lu->it);
-        lu->target = t;
-        lu->index = (uint32_t)index;
-        lu->lun = config->lun;
-        lu->block_nbytes = config->block_nbytes;
-        lu->fd = config->fd;
-        lu->bio_flags = bio_flags(t, config);
-        lu->direct_align = direct_alignment(config);
-        lu->deny_default = 0;
-        lu->removing = false;
-        lu->state_sense = lu->fenced = lu->sync_failed = 0;
-        /* Whatever a former target process wrote may not be synced yet. */
-        lu->written = 1;
-        lu->synced = 0;
-        set_facts(lu, config);
-        lu->used = true;
-        pthread_mutex_unlock(&lu->lock);
-        atomic_store(&t->lus[index], lu);
-        atomic_store_explicit(&t->by_lun[config->lun], lu, memory_order_release);
-    }
     pthread_mutex_unlock(&t->control);
-    return index;
+    return rc;
 }
 
 int vt_lu_update(struct vt_target *t, uint32_t index, const struct vt_lu_config *config)
@@ -181,7 +190,9 @@ int vt_lu_remove(struct vt_target *t, uint32_t index)
         pthread_cond_wait(&lu->idle, &lu->lock);
     pthread_mutex_unlock(&lu->lock);
     pthread_mutex_lock(&t->control);
-    lu->used = false;
+    atomic_store(&t->lus[index], NULL);
+    lu->buried = t->graveyard;
+    t->graveyard = lu;
     pthread_mutex_unlock(&t->control);
     return 0;
 }

@@ -140,7 +140,7 @@ static int settle(struct vt_task *task)
 /* Python's store: the same steps, each of them a slow command. */
 static bool begin_slow(struct vt_task *task)
 {
-    task->op = task->step == STEP_IO ? task->op : VT_OP_SYNC;
+    task->ask = task->step == STEP_IO ? task->op : VT_OP_SYNC;
     if (task->step == STEP_IO && task->op == VT_OP_WRITE)
         task->fua = write_is_durable(task);
     return vt_slow_queue(task);
@@ -164,7 +164,7 @@ static void next_step(struct vt_task *task)
             return;
         }
         bool ended;
-        bool discard = task->step == STEP_IO && task->operation == BLKIF_OP_DISCARD && task->channel->ops == &vt_blkif_ops;
+        bool discard = task->discard && task->step == STEP_IO;
         int error = discard ? begin_discard(task, &ended) : begin[task->step](task, &ended);
         if (error == 0 && !ended)
             return;
@@ -195,7 +195,7 @@ void vt_media_done(struct vt_task *task)
 
 void vt_media_slow_done(struct vt_task *task)
 {
-    if (task->op == VT_OP_LU_RESET) {
+    if (task->ask == VT_OP_LU_RESET) {
         vt_srp_respond_code(task, SRP_RESP_COMPLETE);
         return;
     }

@@ -80,7 +80,7 @@ static void describe(const struct vt_task *task, struct vt_request *r)
     r->nexus = task->nexus;
     r->lu = task->lu ? (int32_t)task->lu->index : VT_NO_LU;
     r->channel = channel->id;
-    r->op = task->op;
+    r->op = task->ask;
     r->attribute = task->attribute;
     r->lba = task->lba;
     r->blocks = task->blocks;
@@ -141,7 +141,8 @@ static struct vt_task *find(struct vt_target *t, uint64_t id)
     return task;
 }
 
-static int64_t copy(struct vt_target *t, uint64_t id, uint32_t direction, uint64_t offset, uint8_t *ours, uint64_t nbytes)
+static int64_t copy(struct vt_target *t, uint64_t id, uint32_t direction, uint64_t offset, uint8_t *ours,
+                    uint64_t nbytes)
 {
     struct vt_task *task = find(t, id);
     if (!task)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SRP r16a on the ring: takes SRP_CMD and SRP_TSK_MGMT, resolves memory descriptors, writes SRP_RSP; every other IU is
+ * SRP r16a on the ring: takes SRP_CMD and SRP_TSK_MGMT, writes SRP_RSP; every other IU is
  * Python's. A slot is copied once and only the copy is looked at. Knows IUs; knows no image and no order of commands.
  */
 #include <errno.h>
 
 #include "core.h"
 
-enum { SLOT = VSCSI_SRP_SLOT, GOOD = 0x00, CHECK_CONDITION = 0x02, DESCRIPTOR = sizeof(struct srp_direct_buf) };
+enum { SLOT = VSCSI_SRP_SLOT, GOOD = 0x00, CHECK_CONDITION = 0x02 };
 
 /* ---- responses ---- */
 
@@ -87,68 +87,7 @@ static void srp_abort_reply(struct vt_task *task)
     write_code(task, SRP_RESP_COMPLETE);
 }
 
-/* ---- data buffers ---- */
-
-static int add_descriptor(struct vt_task *task, struct vt_buffer *b, const uint8_t *at, uint64_t *left)
-{
-    struct srp_direct_buf d;
-    memcpy(&d, at, sizeof d);
-    uint64_t va = get_be64(d.va);
-    uint32_t nbytes = get_be32(d.len);
-    if (va + nbytes < va)
-        return -EINVAL;
-    if (nbytes > *left)
-        nbytes = (uint32_t)*left;
-    *left -= nbytes;
-    return vt_buffer_add(task, b, get_be32(d.key), va, nbytes);
-}
-
-static int map_indirect(struct vt_task *task, struct vt_buffer *b, const uint8_t *at, uint32_t inline_count, uint64_t left)
-{
-    struct srp_indirect_buf head;
-    memcpy(&head, at, sizeof head);
-    uint32_t count = get_be32(head.table_desc.len) / DESCRIPTOR;
-    const uint8_t *list = at + sizeof head;
-    int rc = 0;
-    for (uint32_t i = 0; i < inline_count && left && rc == 0; i++)
-        rc = add_descriptor(task, b, list + i * DESCRIPTOR, &left);
-    if (left == 0 || rc < 0)
-        return rc;
-    if (count == inline_count || count > VT_MAX_DESCRIPTORS)
-        return -EINVAL;
-    /* The rest of the list stands in granted pages: copied once, like everything that is looked at. */
-    uint8_t *table = task->channel->loop->table;
-    uint64_t va = get_be64(head.table_desc.va), skip = (uint64_t)inline_count * DESCRIPTOR;
-    if (va + skip < va)
-        return -EINVAL;
-    rc = vt_copy_granted(task->channel, get_be32(head.table_desc.key), va + skip, table,
-                         (uint64_t)(count - inline_count) * DESCRIPTOR);
-    for (uint32_t i = 0; i < count - inline_count && left && rc == 0; i++)
-        rc = add_descriptor(task, b, table + i * DESCRIPTOR, &left);
-    return rc == 0 && left ? -EINVAL : rc;
-}
-
-static int srp_map(struct vt_task *task, uint32_t direction, uint64_t nbytes)
-{
-    const struct srp_cmd *cmd = &task->iu.cmd;
-    struct vt_buffer *b = &task->buf[direction];
-    const uint8_t *at = task->iu.bytes + task->desc_offset[direction];
-    uint32_t format = direction == BUF_OUT ? cmd->buf_fmt >> 4 : cmd->buf_fmt & 0xf;
-    if (nbytes > b->described)
-        nbytes = b->described;
-    if (nbytes == 0)
-        return 0;
-    if (nbytes > VSCSI_MAX_TRANSFER)
-        return -EINVAL;
-    int rc;
-    if (format == SRP_FMT_DIRECT)
-        rc = add_descriptor(task, b, at, &nbytes);
-    else
-        rc = map_indirect(task, b, at, direction == BUF_OUT ? cmd->data_out_desc_cnt : cmd->data_in_desc_cnt, nbytes);
-    if (rc < 0)
-        vt_buffer_unmap(task, b);
-    return rc;
-}
+/* ---- commands ---- */
 
 /* Ends or postpones a command whose buffer could not be mapped. */
 static void map_failed(struct vt_task *task, int error)
@@ -166,13 +105,12 @@ static void map_failed(struct vt_task *task, int error)
     vt_task_end(task);
 }
 
-/* ---- commands ---- */
-
 static void start_slow(struct vt_task *task)
 {
-    int rc = srp_map(task, BUF_OUT, task->buf[BUF_OUT].described);
+    task->ask = task->op;
+    int rc = vt_srp_map(task, BUF_OUT, task->buf[BUF_OUT].described);
     if (rc == 0)
-        rc = srp_map(task, BUF_IN, task->buf[BUF_IN].described);
+        rc = vt_srp_map(task, BUF_IN, task->buf[BUF_IN].described);
     if (rc < 0)
         map_failed(task, rc);
     else if (!vt_slow_queue(task))
@@ -201,7 +139,7 @@ static void start_transfer(struct vt_task *task)
         vt_task_end(task);
         return;
     }
-    int rc = srp_map(task, read ? BUF_IN : BUF_OUT, task->nbytes);
+    int rc = vt_srp_map(task, read ? BUF_IN : BUF_OUT, task->nbytes);
     if (rc < 0) {
         map_failed(task, rc);
         return;
@@ -293,32 +231,6 @@ static void enter(struct vt_task *task)
     }
 }
 
-/* Bytes of a data buffer descriptor in the IU by format; -1: a format we do not know. */
-static int descriptor_nbytes(uint32_t format, uint32_t count)
-{
-    static const int8_t fixed[] = { [SRP_FMT_NONE] = 0, [SRP_FMT_DIRECT] = DESCRIPTOR,
-                                    [SRP_FMT_INDIRECT] = sizeof(struct srp_indirect_buf) };
-    if (format > SRP_FMT_INDIRECT)
-        return -1;
-    return fixed[format] + (format == SRP_FMT_INDIRECT ? (int)count * DESCRIPTOR : 0);
-}
-
-/* The length that a descriptor claims. False: its counts do not agree. */
-static bool describe(struct vt_task *task, uint32_t direction, uint32_t format, uint32_t count)
-{
-    const uint8_t *at = task->iu.bytes + task->desc_offset[direction];
-    struct vt_buffer *b = &task->buf[direction];
-    if (format == SRP_FMT_DIRECT) {
-        b->described = vscsi_get_be(at + offsetof(struct srp_direct_buf, len), 4);
-    } else if (format == SRP_FMT_INDIRECT) {
-        uint64_t table_nbytes = vscsi_get_be(at + offsetof(struct srp_direct_buf, len), 4);
-        if (table_nbytes % DESCRIPTOR || table_nbytes / DESCRIPTOR < count)
-            return false;
-        b->described = vscsi_get_be(at + offsetof(struct srp_indirect_buf, len), 4);
-    }
-    return true;
-}
-
 static void drop(struct vt_task *task, enum vt_error error)
 {
     vt_channel_error(task->channel, error);
@@ -330,8 +242,8 @@ static void take_cmd(struct vt_task *task, const uint8_t *slot)
     const struct srp_cmd *cmd = &task->iu.cmd;
     struct vt_target *t = task->channel->target;
     uint32_t out = cmd->buf_fmt >> 4, in = cmd->buf_fmt & 0xf, add_cdb = cmd->add_cdb_len & 0xfc;
-    int out_nbytes = descriptor_nbytes(out, cmd->data_out_desc_cnt);
-    int in_nbytes = descriptor_nbytes(in, cmd->data_in_desc_cnt);
+    int out_nbytes = vt_srp_descriptor_nbytes(out, cmd->data_out_desc_cnt);
+    int in_nbytes = vt_srp_descriptor_nbytes(in, cmd->data_in_desc_cnt);
     if (out_nbytes < 0 || in_nbytes < 0) {
         drop(task, out_nbytes < 0 ? VT_ERROR_OUT_FORMAT : VT_ERROR_IN_FORMAT);
         return;
@@ -344,8 +256,8 @@ static void take_cmd(struct vt_task *task, const uint8_t *slot)
         return;
     }
     vscsi_slot_read(task->iu.bytes + sizeof *cmd, slot + sizeof *cmd, nbytes - sizeof *cmd);
-    bool out_good = describe(task, BUF_OUT, out, cmd->data_out_desc_cnt);
-    if (!out_good || !describe(task, BUF_IN, in, cmd->data_in_desc_cnt)) {
+    bool out_good = vt_srp_describe(task, BUF_OUT, out, cmd->data_out_desc_cnt);
+    if (!out_good || !vt_srp_describe(task, BUF_IN, in, cmd->data_in_desc_cnt)) {
         drop(task, out_good ? VT_ERROR_IN_COUNT : VT_ERROR_OUT_COUNT);
         return;
     }

@@ -128,6 +128,9 @@ void vt_stop(struct vt_target *t)
     pthread_mutex_unlock(&t->control);
     vt_slow_stop(t);
     join_loops(t);
+    pthread_mutex_lock(&t->control);
+    t->joined = true;
+    pthread_mutex_unlock(&t->control);
 }
 
 static void free_letters(struct vt_loop *loop)
@@ -164,11 +167,12 @@ void vt_free(struct vt_target *t)
             vt_channel_free(t->channels[i]);
     for (uint32_t i = 0; i < t->nr_loops; i++)
         free_loop(&t->loops[i]);
-    for (uint32_t i = 0; i < VT_MAX_LUS; i++) {
-        struct vt_lu *lu = atomic_load(&t->lus[i]);
-        if (lu)
-            free(lu->it);
-        free(lu);
+    for (uint32_t i = 0; i < VT_MAX_LUS; i++)
+        vt_lu_free(atomic_load(&t->lus[i]));
+    while (t->graveyard) {
+        struct vt_lu *lu = t->graveyard;
+        t->graveyard = lu->buried;
+        vt_lu_free(lu);
     }
     for (uint32_t i = 0; i < 256; i++)
         for (struct vt_row *row = atomic_load(&t->rows[i]), *next; row; row = next) {

@@ -7,8 +7,6 @@
 #include "core.h"
 #include "load.h"
 
-struct vt_task *vt_set_find(struct vt_lu *lu, uint32_t nexus, uint64_t tag);
-
 static bool in_scope_task(const struct vt_task *tmf, const struct vt_task *task)
 {
     return task->nexus == tmf->nexus && task->tag == tmf->target_tag && task->channel->ops == &vt_srp_ops;
@@ -130,7 +128,7 @@ void vt_tmf_quiesced(struct vt_task *task)
         task->channel->loop->tmfs_waiting--;
     task->deadline_ns = 0;
     if (task->function == SRP_TMF_LUN_RESET) {
-        task->op = VT_OP_LU_RESET;
+        task->ask = VT_OP_LU_RESET;
         task->cdb_nbytes = 0;
         if (vt_slow_queue(task))
             return;

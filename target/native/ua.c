@@ -87,7 +87,7 @@ static int for_each(struct vt_target *t, uint32_t nexus, uint32_t except, uint32
     pthread_mutex_lock(&t->control);
     for (uint32_t i = lu == VT_ALL ? 0 : lu; i < (lu == VT_ALL ? VT_MAX_LUS : lu + 1); i++) {
         struct vt_lu *unit = atomic_load(&t->lus[i]);
-        if (!unit || !unit->used)
+        if (!unit)
             continue;
         pthread_mutex_lock(&unit->lock);
         for (uint32_t n = nexus == VT_ALL ? 0 : nexus; n < (nexus == VT_ALL ? VT_MAX_NEXUSES : nexus + 1); n++)

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A command and what it holds, a row of the command table, and a logical unit with its task set.
+ * Knows who may touch which field; knows no loop and no ring.
+ */
+#ifndef VSCSI_TASK_H
+#define VSCSI_TASK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "target.h"
+
+#include "barrier.h"
+#include "be.h"
+#include "blockio.h"
+#include "grant.h"
+#include "ring.h"
+
+enum {
+    VT_INLINE_IOV = 12,
+    VT_MAX_PAGES = 4224,            /* of one command's buffer: 8 MiB in descriptors that start anywhere */
+    VT_MAX_DESCRIPTORS = 4096,
+    VT_SCRATCH_PER_LOOP = 64,
+    VT_TAG_BUCKETS = 256,
+    VT_NO_LU = -1
+};
+
+/* ---- a command and what it holds ---- */
+
+enum vt_task_state {
+    TASK_FREE,
+    TASK_COLD,          /* an IU that Python answers */
+    TASK_DORMANT,       /* in the task set, waits for others; leaves this state under the LU's lock */
+    TASK_READY,         /* enabled, on its way to its loop */
+    TASK_RUNNING,
+    TASK_SLOW_QUEUED,   /* this and the next: under the slow queue's lock */
+    TASK_SLOW_RUNNING,
+    TASK_TMF            /* a task management function that waits for the commands it aborted */
+};
+
+/* What a task coming through a mailbox wants of its loop. */
+enum vt_mail { MAIL_START, MAIL_SLOW_DONE, MAIL_TMF_DONE };
+
+/* What is left to do of a media command, in this order. */
+enum vt_step { STEP_SYNC_BEFORE = 1, STEP_IO = 2, STEP_SYNC_AFTER = 4 };
+
+struct vt_run {
+    uint32_t gref;
+    uint32_t pages;
+};
+
+struct vt_scratch {
+    struct vt_scratch *next;
+    struct iovec iov[VT_MAX_PAGES];
+    struct vt_run runs[VT_MAX_DESCRIPTORS];
+};
+
+/* One direction's data buffer: the initiator's pages, mapped, as host addresses. */
+struct vt_buffer {
+    uint64_t described;     /* bytes that the initiator's descriptors hold */
+    uint64_t mapped;        /* bytes in iov */
+    struct iovec *iov;
+    struct vt_run *runs;
+    uint32_t iovcnt;
+    uint32_t nruns;
+    uint32_t pages;
+    bool write;             /* the target writes into it: data-in */
+    struct vt_scratch *scratch;
+    struct iovec inline_iov[VT_INLINE_IOV];
+    struct vt_run inline_runs[VT_INLINE_IOV];
+};
+
+/* Sense to be: code as in enum vt_sense, and what points at its cause. */
+struct vt_cause {
+    uint32_t code;
+    bool has_information;
+    bool has_field;
+    uint8_t bit;            /* 8: no bit pointer */
+    uint16_t byte;
+    uint64_t information;
+};
+
+struct vt_event_node {
+    struct vt_event_node *next;
+    uint32_t type;
+    uint32_t channel;
+    uint32_t error;
+    uint32_t iu_nbytes;
+    const uint8_t *iu;
+    bool queued;
+};
+
+enum { BUF_OUT = 0, BUF_IN = 1 };
+
+/* A slot's content, by what it may be. */
+union vt_iu {
+    uint64_t words[VSCSI_SRP_SLOT / 8];
+    uint8_t bytes[VSCSI_SRP_SLOT];
+    struct srp_cmd cmd;
+    struct srp_tsk_mgmt tsk_mgmt;
+    struct srp_rsp rsp;
+    struct blkif_request blkif;
+    struct blkif_request_discard discard;
+    struct blkif_request_indirect indirect;
+};
+
+struct vt_task {
+    struct vt_channel *channel;
+    struct vt_lu *lu;
+    const struct vt_row *row;
+    struct vt_task *q_next;         /* the one queue it stands in: free, ready, mailbox, slow, cold, scratch wait */
+    struct vt_task *q_prev;
+    struct vt_task *set_next;       /* the LU's task set */
+    struct vt_task *set_prev;
+    struct vt_task *tag_next;
+    _Atomic uint64_t id;            /* for Python; 0 when no worker may name it */
+    uint64_t seq;
+    uint64_t tag;
+    uint64_t lba;
+    uint64_t blocks;
+    uint64_t nbytes;                /* what the CDB asks to transfer */
+    uint64_t offset;                /* byte in the image */
+    uint64_t deadline_ns;           /* TMF */
+    uint64_t target_tag;            /* TMF */
+    uint64_t dirty_seen;
+    uint32_t nexus;
+    uint32_t desc_offset[2];
+    uint32_t cdb_nbytes;
+    _Atomic int state;
+    _Atomic bool aborted;
+    bool in_set;
+    bool in_flight;                 /* its bio is with the engine */
+    bool cancelled;
+    bool fua;
+    bool discard;
+    int16_t blkif_status;
+    int16_t response_code;          /* SRP: RSPVALID with this code instead of a status; -1: no */
+    uint8_t mail;
+    uint8_t attribute;
+    uint8_t op;
+    uint8_t ask;                    /* what Python is asked to do: enum vt_op */
+    uint8_t steps;
+    uint8_t step;
+    uint8_t function;               /* TMF */
+    uint8_t operation;              /* blkif, echoed */
+    struct vt_buffer buf[2];
+    struct bio bio;
+    struct vt_event_node event;
+    struct vt_result result;
+    union vt_iu iu;                 /* the private copy of the slot */
+};
+
+/* ---- the command table ---- */
+
+struct vt_row {
+    struct vt_command facts;
+    uint64_t usage[4];              /* facts.usage with opcode and service action free */
+    _Atomic(struct vt_row *) next;  /* the next service action of this opcode */
+};
+
+/* ---- logical units ---- */
+
+struct vt_it {
+    uint32_t deny;                  /* read without the lock: relaxed */
+    uint32_t ua_count;
+    uint32_t ua[VT_MAX_UA];
+};
+
+struct vt_lu {
+    struct vt_target *target;
+    uint32_t index;
+    bool removing;                  /* under the lock, and for good: the struct is never used again */
+    struct vt_lu *buried;
+    /* Facts: written under the lock, read without it, relaxed. */
+    uint64_t lun;
+    uint64_t blocks;
+    uint32_t block_nbytes;
+    uint32_t max_transfer_blocks;
+    uint32_t flags;
+    uint32_t write_protect;
+    uint32_t state_sense;
+    uint32_t fenced;                /* an aborted I/O will not end */
+    uint32_t sync_failed;
+    int fd;
+    uint8_t bio_flags;
+    uint16_t direct_align;
+    uint64_t written;               /* counts writes begun and ended that are not durable by themselves */
+    uint64_t synced;                /* value of `written` that the last good sync covers */
+
+    pthread_mutex_t lock;
+    pthread_cond_t idle;
+    struct vt_task *first;
+    struct vt_task *last;
+    struct vt_task *tmfs;
+    uint64_t next_seq;
+    uint32_t nr_tasks;
+    uint32_t nr_ordered;
+    uint32_t nr_hoq;
+    uint32_t nr_dormant;
+    uint32_t deny_default;
+    struct vt_it *it;               /* VT_MAX_NEXUSES of them */
+    struct vt_task *tags[VT_TAG_BUCKETS];
+    /* SYNCHRONIZE CACHE with IMMED: one runs, one more may wait for it. */
+    struct bio immed;
+    bool immed_running;
+    bool immed_again;
+    uint64_t immed_dirty;
+};
+
+static inline bool vt_is_aborted(struct vt_task *task)
+{
+    return atomic_load_explicit(&task->aborted, memory_order_acquire);
+}
+
+static inline const uint8_t *vt_cdb(const struct vt_task *task)
+{
+    return task->iu.bytes + offsetof(struct srp_cmd, cdb);
+}
+
+#endif
