@@ -277,6 +277,7 @@ class Rig:
         self.channels: list[Channel] = []
         self.memories: list[Memory] = []
         self.events: list = []
+        self.held: list = []
         ready, skips, writes = 4, 2, 8
         usage10 = bytes.fromhex("28 18 ffffffff 00 ffff 00")
         for r in (
@@ -340,6 +341,7 @@ class Rig:
         """The next slow command."""
         request = ffi.new("struct vt_request *")
         assert lib.vt_request_next(self.t, request, int(timeout * 1000)) == 1
+        self.held.append(request)
         return request
 
     def complete(self, request, status=0, sense=b"", out=0, in_=0) -> int:
@@ -349,20 +351,20 @@ class Rig:
 
     def close(self) -> None:
         request = ffi.new("struct vt_request *")
-        while lib.vt_request_next(self.t, request, 0) == 1:
-            self.complete(request)
-        for channel in self.channels:
-            if channel.open:
-                lib.vt_channel_stop(self.t, channel.id)
-                while True:
-                    if lib.vt_request_next(self.t, request, 0) == 1:
-                        self.complete(request)
-                    try:
-                        self.event(3, channel.id, 0.3)
-                        break
-                    except AssertionError:
-                        continue
+        for held in self.held:
+            self.complete(held)
+        for channel in [c for c in self.channels if c.open]:
+            lib.vt_channel_stop(self.t, channel.id)
+            for _ in range(20):
+                while lib.vt_request_next(self.t, request, 0) == 1:
+                    self.complete(request)
+                try:
+                    self.event(3, channel.id, 0.1)
+                except AssertionError:
+                    continue
                 channel.remove()
+                break
+            assert not channel.open, "a channel does not stop"
         lib.vt_stop(self.t)
         for memory in self.memories:
             if not any(c.persistent and c.memory is memory for c in self.channels):
