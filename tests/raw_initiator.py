@@ -156,7 +156,7 @@ class Channel:
         assert self.id >= 0, self.id
         self.buffer = ffi.new("uint8_t[]", self.slot)
         self.ready: list[bytes] = []
-        self.open = True
+        self.open, self.stopped = True, False
 
     def send(self, *ius: bytes, kick: bool = True) -> None:
         notify = 0
@@ -192,6 +192,7 @@ class Channel:
     def stop(self) -> None:
         lib.vt_channel_stop(self.rig.t, self.id)
         self.rig.event(3, self.id)
+        self.stopped = True
 
     def remove(self) -> None:
         assert lib.vt_channel_remove(self.rig.t, self.id) == 0
@@ -354,6 +355,9 @@ class Rig:
         for held in self.held:
             self.complete(held)
         for channel in [c for c in self.channels if c.open]:
+            if channel.stopped:
+                channel.remove()
+                continue
             lib.vt_channel_stop(self.t, channel.id)
             for _ in range(20):
                 while lib.vt_request_next(self.t, request, 0) == 1:
