@@ -23,6 +23,9 @@ from vscsi.scsi.status import Status
 LOCK = threading.RLock()
 """Hold it while a pyscsi command is built and executed."""
 
+QUIET = frozenset({0x03, 0x12, 0xA0})
+"""REQUEST SENSE, INQUIRY, REPORT LUNS: executed whatever unit attention is pending, and not ended by it."""
+
 
 class StatusError(ScsiError):
     """A status other than GOOD, CONDITION MET and CHECK CONDITION."""
@@ -44,9 +47,10 @@ def _device_class() -> Any:
     from pyscsi.pyscsi.scsi_exception import SCSIDeviceCommandExceptionMeta
 
     class PyscsiDevice(metaclass=SCSIDeviceCommandExceptionMeta):  # type: ignore[metaclass]
-        """What `pyscsi.pyscsi.scsi.SCSI` needs of a device. Its INQUIRY at the start meets the power-on unit attention.
+        """What `pyscsi.pyscsi.scsi.SCSI` needs of a device.
 
-        That one is absorbed; later ones are raised as CheckCondition. `owned`: close the Initiator with the device.
+        The unit attention that meets a new nexus is absorbed; later ones are raised as CheckCondition.
+        `owned`: close the Initiator with the device.
         """
 
         CheckCondition: type[Exception]
@@ -63,7 +67,7 @@ def _device_class() -> Any:
             CheckCondition with sense in fixed format (and `cmd.sense` as it came); StatusError; TransportError.
             """
             done = self._run(cmd)
-            if not self._greeted:
+            if not self._greeted and cmd.cdb[0] not in QUIET:
                 found = sense.decode(done.sense)
                 if done.status == Status.CHECK_CONDITION and (found.key, found.asc) == (sense.Key.UNIT_ATTENTION, 0x29):
                     done = self._run(cmd)

@@ -188,12 +188,12 @@ class Lun:
             start = (at - lba) * block
             small = at + count <= MAX_10_LBA and count <= MAX_10_BLOCKS
             row = cdb_.WRITE_10 if small else cdb_.WRITE_16
-            self._dirty = self._dirty or not fua
             done = self.execute(
                 row.build(lba=at, transfer_length=count, fua=int(fua)),
                 data_out=view[start : start + count * block],
                 repeatable=True,
             )
+            self._dirty = self._dirty or not fua
             if done.out_residual:
                 raise InitiatorError(f"lun {self.lun}: {done.out_residual} bytes were not taken")
 
