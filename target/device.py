@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from target.nexus import check
 from vscsi.bus.xenbus import Action, Role, Step, XenbusMachine
 from vscsi.bus.xenbus import XenbusState as State
 from vscsi.errors import RemoteProtocolError
@@ -84,6 +85,9 @@ class Device:
 
     def on_stopped(self) -> None:
         """No channel takes or answers requests any more; rings are still mapped."""
+
+    def on_removed(self) -> None:
+        """C has forgotten the channels: no task of theirs is left."""
 
     def on_absent(self) -> None:
         """The initiator has taken its device out of the store, and nothing is connected."""
@@ -242,10 +246,11 @@ class Device:
             return
         self.on_stopped()
         for other in sorted(self.channels):
-            self.server.native.vt_channel_remove(self.server.target, other)
+            check(self.server.native.vt_channel_remove(self.server.target, other), "removing a channel")
             self.server.channels.pop(other, None)
         self.channels.clear()
         self.stopping = False
+        self.on_removed()
         if self.peer.vanished:
             self.resources.close()
             self.peer.released()

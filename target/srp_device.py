@@ -192,8 +192,10 @@ class SrpDevice(Device):
         open_states = (srp.State.IDLE, srp.State.LOGIN, srp.State.LIVE)
         if self._logout_reason is not None and self.session.state in open_states and not self.peer.vanished:
             self._ask(self.session.send(srp.TLogout(0, self._logout_reason, self.session.next_tag())))
-        self.channel = None
         self._reverse = None
+
+    def on_removed(self) -> None:
+        self.channel = None
         nexus, self.nexus = self.nexus, None
         if nexus is not None:
             self.server.nexuses.leave(nexus, self)

@@ -45,7 +45,7 @@ class FakeFfi:
 class Channel:
     def __init__(self, config, protocol_slot: int) -> None:
         self.fd = os.dup(config.event_fd)
-        self.protocol = config.protocol
+        self.protocol, self.nexus = config.protocol, getattr(config, "nexus", None)
         self.ring = shared_ffi.new("struct vscsi_back_ring *")
         assert shared.vscsi_ring_back(self.ring, config.ring, config.ring_pages, protocol_slot, 0) == 0
         self.slot = shared_ffi.new("uint8_t[]", protocol_slot)
@@ -137,6 +137,7 @@ class FakeLib:
         return self._next
 
     def vt_nexus_remove(self, _target, nexus) -> int:
+        assert all(channel.nexus != nexus for channel in self.channels.values()), "still in use"
         self.nexuses.remove(nexus)
         return 0
 
@@ -149,7 +150,7 @@ class FakeLib:
 
     def vt_channel_login(self, _target, channel, nexus, limit) -> int:
         self.calls.append(("vt_channel_login", channel, nexus, limit))
-        self.channels[channel].live = True
+        self.channels[channel].live, self.channels[channel].nexus = True, nexus
         return 0
 
     def vt_channel_respond(self, _target, channel, data, nbytes) -> int:

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -362,6 +363,9 @@ int vt_loop_boot(struct vt_loop *loop)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc)
         return -rc;
+    char name[16]; /* what the statistics and `top -H` know it by */
+    snprintf(name, sizeof name, "vscsi-loop-%u", loop->index);
+    pthread_setname_np(loop->thread, name);
     loop->started = true;
     if (pthread_getcpuclockid(loop->thread, &loop->cpu_clock) == 0)
         atomic_store(&loop->has_clock, true);

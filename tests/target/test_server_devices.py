@@ -5,7 +5,7 @@ import time
 
 import pytest
 from bus_initiator import RawVbd
-from fake_server import A, B, Running, running_server
+from python_loops import A, B, Running, running_server
 
 from vscsi import srp
 from vscsi.bus.local import BusError

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 from bus_initiator import RawSrp
-from fake_server import MULTI, A, B, running_server
+from python_loops import MULTI, A, B, running_server
 
 from target.srp_device import grow_credits, send_async_event
 from vscsi import srp

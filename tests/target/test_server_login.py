@@ -2,7 +2,7 @@
 """Logins, nexuses and unit attentions over a real bus and real rings, with loops of Python in place of C's."""
 
 import pytest
-from fake_server import MULTI, A, B, running_server
+from python_loops import MULTI, A, B, running_server
 
 from target.nexus import NexusRegistry
 from vscsi import srp
