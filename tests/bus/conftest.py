@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from vscsi.bus.local import Listener, TargetConnection
+from vscsi.bus.local import InitiatorConnection, Listener, TargetConnection
 
 MEMORY = 1 << 20
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -232,3 +232,53 @@ def _memfd() -> Iterator[Callable[..., int]]:
 @pytest.fixture(name="open_fds")
 def _open_fds() -> Callable[[], dict[int, str]]:
     return open_fds
+
+
+@pytest.fixture
+def target(serve: Callable[..., Target], path: Path) -> Iterator[Target]:
+    """A target with a good initiator on it from the start; both must be well at the end, and no descriptor lost."""
+
+    def accepted(connection: TargetConnection) -> None:
+        connection.on_request("echo", lambda fields: fields)
+
+    served = serve(accepted, max_memory_nbytes=16 << 20)
+    good = InitiatorConnection(path, memory_nbytes=MEMORY)
+    good.start()
+    good.request("echo")
+    before = open_fds()
+    yield served
+    assert good.request("echo", still="there") == {"still": "there"}
+    assert not good.closed
+    deadline = time.monotonic() + 5
+    while len(served.connections) > 1:
+        assert time.monotonic() < deadline, "the bad connection never ended"
+        time.sleep(0.005)
+    ours = {fd for fd, name in open_fds().items() if fd not in before and "socket" not in name}
+    assert not {fd for fd in ours if os.fstat(fd).st_size}, "a memfd was kept"
+    good.close()
+    late = InitiatorConnection(path, memory_nbytes=MEMORY)
+    assert late.request("echo") == {}
+    late.close()
+
+
+def ends(peer: RawPeer, target: Target, error: str, caplog: pytest.LogCaptureFixture, *, refused: bool = False) -> None:
+    """The target ends this peer's connection for that reason (told, if it was still at hello), with one log line."""
+    if refused:
+        frame = peer.receive()
+        assert frame is not None
+        assert frame["op"] == "refused"
+        assert error in frame["reason"]
+    assert peer.receive() is None
+    deadline = time.monotonic() + 5
+    while not target.ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    assert error in target.ended[0]
+    assert len(caplog.records) == 1
+    assert error in caplog.text
+    assert f"pid {os.getpid()}" in caplog.text
+
+
+@pytest.fixture(name="ends")
+def _ends() -> Callable[..., None]:
+    return ends

@@ -2,6 +2,7 @@
 """Where the bus listens: default path, hostile folders, stale and live sockets, inherited sockets."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -207,6 +208,19 @@ def test_inherited_socket(tmp_path: Path) -> None:
         connection.close()
     listener.close()
     assert (tmp_path / "i.sock").exists(), "whoever made it removes it"
+
+
+def test_descriptor_limit_is_lifted_but_never_lowered(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+        for number in range(2):
+            Listener(tmp_path / f"{number}.sock").close()
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            assert soft == (min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16)
+            assert hard == before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_inherited_descriptor_of_another_kind() -> None:

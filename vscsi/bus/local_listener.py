@@ -23,15 +23,18 @@ log = logging.getLogger("vscsi.bus")
 
 BACKLOG = 64
 CONNECTIONS_MAX = 64
+DESCRIPTORS_WANTED = 1 << 16
+"""For every connection's event channels, twice: the loops hold copies."""
 DOMID_MAX = 0x7FEF
 """Xen's numbers from 0x7FF0 are reserved."""
 
 
 def raise_descriptor_limit() -> None:
-    """Lift RLIMIT_NOFILE to what is allowed: a few initiators' event channels would exhaust the usual 1024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Lift RLIMIT_NOFILE as far as allowed: a few initiators' event channels would exhaust the usual 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _inherit(fd: int) -> socket.socket:

@@ -31,6 +31,7 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 # Why a memory region is refused, by what the mapper says.
 _REGION_ERRORS = {
     errno.EPERM: "a memory region is not sealed as it must be",
+    errno.EFBIG: "a memory region is not as long as hello says, but longer than any may be",
     errno.EINVAL: "a memory region is not an ordinary memfd of whole pages, or the grant table is outside it",
 }
 
