@@ -246,7 +246,7 @@ class Blkif(Channel):
     def indirect(self, op, sector, count, grefs) -> int:
         grefs = list(grefs) + [0] * (8 - len(grefs))
         self.send(struct.pack("<BBHIQQHH8II", 6, op, count, 0, 77, sector, 0, 0, *grefs, 0))
-        return self.status(6)
+        return self.status(op)
 
     def discard(self, sector, sectors, flag=0) -> int:
         self.send(struct.pack("<BBHIQQQ", 5, flag, 0, 0, 77, sector, sectors))

@@ -57,7 +57,9 @@ static const struct op_row *data_row(const struct vt_task *task)
 
 static void write_response(struct vt_task *task, int16_t status)
 {
-    _Alignas(8) struct blkif_response response = { .id = task->iu.blkif.id, .operation = task->operation,
+    /* To an indirect request Xen's back ends echo the READ or WRITE in it, and its front ends insist. */
+    uint8_t operation = task->operation == BLKIF_OP_INDIRECT ? task->iu.indirect.indirect_op : task->operation;
+    _Alignas(8) struct blkif_response response = { .id = task->iu.blkif.id, .operation = operation,
                                                    .status = status };
     vt_channel_write(task->channel, &response, sizeof response);
 }
