@@ -7,6 +7,7 @@
  * commit: at depth 32 on ext4 300 to 5,000 a second, against 10,000 and more where threads share commits.
  */
 #include <errno.h>
+#include <limits.h>
 #include <liburing.h>
 #include <linux/falloc.h>
 #include <poll.h>
@@ -80,7 +81,7 @@ static struct io_uring_sqe *get_sqe(struct uring *u)
 static void prep_rw(struct io_uring_sqe *sqe, struct bio *bio, int one, int many, int rw_flags)
 {
     struct bio_chunk c = bio_next_chunk(bio);
-    if (c.count == 1)
+    if (c.count == 1 && c.iov->iov_len <= INT_MAX)
         io_uring_prep_rw(one, sqe, bio->fd, c.iov->iov_base, (unsigned)c.iov->iov_len, c.offset);
     else
         io_uring_prep_rw(many, sqe, bio->fd, c.iov, c.count, c.offset);

@@ -53,6 +53,8 @@ int bio_uring_open(struct io_uring *ring, uint32_t depth)
         r = (p.features & needed) == needed ? round_trip(ring) : -ENOSYS;
         if (r < 0)
             io_uring_queue_exit(ring);
+        else
+            io_uring_ring_dontfork(ring);
     }
     return r;
 }

@@ -290,7 +290,8 @@ int vt_request_complete(struct vt_target *t, uint64_t task, const struct vt_resu
 /* ---- direct: the same block I/O engine in the calling thread, no ring; for the bench ---- */
 
 /*
- * Runs `spec` on `fd` with this engine (releases the GIL, returns when done). With VT_LU_NULL in `flags` no image.
+ * Runs `spec` on `fd` with this engine (releases the GIL, returns when done). `flags`: VT_LU_NULL (no image),
+ * VT_LU_DIRECT, VT_LU_WRITE_CACHE (without it every write is durable). A first error ends the load.
  * Payload is neither written nor looked at by us. -EIO etc. if I/O failed.
  */
 int vt_direct_load(int fd, uint32_t flags, uint32_t engine, uint32_t nowait, const struct vscsi_load_spec *spec,

@@ -30,6 +30,7 @@ TOPICS = [
     "short-file",
     "bad-descriptor",
     "durable",
+    "asks-for-durability",
     "sync-discard",
     "null-image",
     "thousands",
@@ -39,6 +40,7 @@ TOPICS = [
     "overflow",
     "cancel",
     "direct",
+    "probe",
     "steps",
     "refused",
 ]
@@ -107,7 +109,7 @@ def test_topic(program: Program, tmp_path: Path, variant: str, engine: str, topi
     check(program(variant), engine, topic, tmp_path)
 
 
-@pytest.mark.parametrize("topic", ["read-write", "half-cached", "durable", "sync-discard", "thousands", "direct"])
+@pytest.mark.parametrize("topic", ["read-write", "half-cached", "durable", "sync-discard", "thousands", "direct", "probe"])
 @pytest.mark.parametrize("engine", ["uring", "pool"])
 def test_tmpfs(program: Program, engine: str, topic: str) -> None:
     """The file system that knows no RWF_NOWAIT."""

@@ -66,7 +66,14 @@ void run(struct bio *bio)
 struct bio rw(uint8_t kind, int fd, const struct iovec *iov, uint32_t iovcnt, uint64_t offset)
 {
     struct bio bio = {.kind = kind, .fd = fd, .iov = iov, .iovcnt = iovcnt, .offset = offset};
+    /* What an earlier I/O may have left behind. */
     memset(bio.work, 0xee, sizeof bio.work);
+    bio.bounce = (uint8_t *)8;
+    bio.skip = 7;
+    bio.index = 6;
+    bio.state = bio.retries = UINT16_MAX;
+    bio.done = 5;
+    bio.error = 4;
     for (uint32_t i = 0; i < iovcnt; i++)
         bio.nbytes += iov[i].iov_len;
     return bio;
@@ -82,6 +89,7 @@ static const struct {
     {"short-file", test_short_file},
     {"bad-descriptor", test_bad_descriptor},
     {"durable", test_durable},
+    {"asks-for-durability", test_asks_for_durability},
     {"sync-discard", test_sync_discard},
     {"null-image", test_null_image},
     {"thousands", test_thousands},
@@ -91,6 +99,7 @@ static const struct {
     {"overflow", test_overflow},
     {"cancel", test_cancel},
     {"direct", test_direct},
+    {"probe", test_probe},
     {"steps", test_steps},
     {"refused", test_refused},
 };

@@ -50,6 +50,7 @@ void test_many_iovecs(void);
 void test_short_file(void);
 void test_bad_descriptor(void);
 void test_durable(void);
+void test_asks_for_durability(void);
 void test_sync_discard(void);
 void test_null_image(void);
 void test_thousands(void);
@@ -59,6 +60,7 @@ void test_mixed(void);
 void test_overflow(void);
 void test_cancel(void);
 void test_direct(void);
+void test_probe(void);
 void test_steps(void);
 void test_refused(void);
 

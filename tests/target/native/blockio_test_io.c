@@ -47,6 +47,9 @@ void test_read_write(void)
     read_back(fd, BIO_DURABLE);
     fill_image(fd, 2 << 20);
     read_back(fd, flags_of(fd));
+    fill_image(fd, 2 << 20);
+    /* The descriptor does not serve it after all. */
+    read_back(fd, BIO_NOWAIT_READ | BIO_NOWAIT_WRITE);
     uint8_t edge[2];
     CHECK(pread(fd, edge, 1, 4095) == 1 && pread(fd, edge + 1, 1, 4096 + (1 << 20)) == 1);
     CHECK(edge[0] == pattern(4095) && edge[1] == pattern(4096 + (1 << 20)));

@@ -41,6 +41,17 @@ static int64_t transfer(const struct bio *bio, const struct bio_chunk *c, uint64
     return (int64_t)moved;
 }
 
+/* As bio_submit leaves it. */
+static struct bio fresh(uint8_t kind, uint32_t iovcnt, uint64_t offset)
+{
+    struct bio bio = rw(kind, -1, iov, iovcnt, offset);
+    bio.bounce = NULL;
+    bio.skip = bio.done = 0;
+    bio.index = bio.state = bio.retries = 0;
+    bio.error = 0;
+    return bio;
+}
+
 static uint32_t crooked_iovecs(uint64_t nbytes)
 {
     uint32_t count = 0;
@@ -62,7 +73,7 @@ static void one(uint8_t kind, uint8_t *bounce)
     const uint32_t align = bounce ? 512 : 1;
     uint64_t nbytes = (1 + below(IMAGE_NBYTES / 2 / align)) * (uint64_t)align;
     uint64_t offset = below(IMAGE_NBYTES / 2 / align) * (uint64_t)align;
-    struct bio bio = rw(kind, -1, iov, crooked_iovecs(nbytes), offset);
+    struct bio bio = fresh(kind, crooked_iovecs(nbytes), offset);
     bio.bounce = bounce;
     bio.flags = bounce ? BIO_DIRECT : 0;
     bio.direct_align = 512;
@@ -111,15 +122,15 @@ void test_steps(void)
         {-EINTR, -EINTR, BIO_RETRIES + 1},
     };
     for (size_t i = 0; i < sizeof dead / sizeof dead[0]; i++) {
-        struct bio bio = rw(BIO_READ, -1, iov, 1, 0);
+        struct bio bio = fresh(BIO_READ, 1, 0);
         int tries = 1;
         while (!bio_account(&bio, dead[i].result))
             tries++;
         CHECK(bio.error == dead[i].error && tries == dead[i].tries && bio.done == 0);
     }
-    struct bio bio = rw(BIO_WRITE, -1, iov, 1, 0);
+    struct bio bio = fresh(BIO_WRITE, 1, 0);
     CHECK(!bio_account(&bio, 100) && bio_account(&bio, -ENOSPC) && bio.error == -ENOSPC && bio.done == 100);
-    bio = rw(BIO_READ, -1, iov, 1, 0);
+    bio = fresh(BIO_READ, 1, 0);
     bio.state = BIO_STATE_CANCEL;
     CHECK(bio_account(&bio, -EINTR) && bio.error == -ECANCELED);
 }

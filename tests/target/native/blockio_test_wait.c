@@ -58,9 +58,18 @@ void test_watch(void)
     CHECK(quiet());
     CHECK(bio_watch(engine, pair[3][0], &pair[3]) == 0);
     CHECK(next_ready() == &pair[3]);
+    drain(pair[3][0]);
+    CHECK(quiet());
+    bio_again(engine, pair[3][0]);
     bio_again(engine, pair[3][0]);
     CHECK(next_ready() == &pair[3]);
-    drain(pair[3][0]);
+    CHECK(quiet());
+    /* In order, without the one that has left the end of the queue. */
+    bio_again(engine, pair[10][0]);
+    bio_again(engine, pair[11][0]);
+    bio_unwatch(engine, pair[11][0]);
+    bio_again(engine, pair[12][0]);
+    CHECK(next_ready() == &pair[10] && next_ready() == &pair[12]);
     CHECK(quiet());
     /* A cookie that waits to be given is not given after unwatch, whether the engine has seen the input or not. */
     for (int look = 0; look < 2; look++) {
@@ -86,6 +95,9 @@ void test_watch(void)
     bio_unwatch(engine, pair[9][0]);
     close(pair[9][0]);
     char byte;
+    bio_unwatch(engine, pair[13][0]);
+    close(pair[13][0]);
+    CHECK(recv(pair[13][1], &byte, 1, MSG_DONTWAIT) == 0);
     CHECK(recv(pair[9][1], &byte, 1, MSG_DONTWAIT) <= 0 && errno != EAGAIN);
     int other[2];
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, other) == 0);
@@ -142,6 +154,18 @@ void test_wake_up(void)
         CHECK(bio.error == 0);
         CHECK(bio_ready(engine) == NULL);
     }
+    /* Nothing of that keeps the loop awake. */
+    uint8_t block[512] = {0};
+    struct iovec iov = {block, sizeof block};
+    struct bio bio = rw(BIO_WRITE, fd, &iov, 1, 0);
+    bio.flags = BIO_DURABLE;
+    run(&bio);
+    CHECK(bio.error == 0);
+    start = now();
+    int sleeps = 0;
+    for (; now() - start < 40000000; sleeps++)
+        bio_wait(engine, 40000000);
+    CHECK(sleeps <= 4);
 }
 
 /* Both at once: I/O and descriptors do not hide each other. */
