@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Block I/O for one loop: the only part of the target that reads or writes images, and the one place where a loop sleeps.
+ * Block I/O for one loop: the only part of the target that reads or writes images, and the place where a loop sleeps.
  * Knows descriptors, offsets and buffers; knows no LU, no SCSI, no ring.
  * An engine belongs to the thread that made it; nothing here blocks except bio_wait. Two engines stand behind these
  * functions: io_uring, and a pool of threads where io_uring is refused (a third is one file and one row in blockio.c).

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the parts of block I/O share among themselves: the engine's common head, its operations, and the steps of one I/O.
+ * What the parts of block I/O share: the engine's common head, its operations, and the steps of one I/O.
  * Nobody outside blockio*.c includes it.
  */
 #ifndef VSCSI_BLOCKIO_ENGINE_H

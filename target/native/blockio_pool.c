@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The pool engine, where io_uring is refused: every I/O is one blocking job for a few threads, and the loop sleeps in
- * ppoll on their eventfd and the watched descriptors. Knows no steps of an I/O and no locks; blockio_workers.c has them.
+ * ppoll on their eventfd and the watched descriptors. Knows no steps of an I/O and no locks: blockio_workers.c does.
  */
 #include <errno.h>
 #include <poll.h>

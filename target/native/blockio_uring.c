@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The io_uring engine: block I/O, multishot polls on watched descriptors and the one place to sleep, all on one ring that
- * belongs to the thread that made it. Knows liburing; what an answer means for an I/O is blockio_step.c's matter.
+ * The io_uring engine: block I/O, multishot polls on watched descriptors and the one place to sleep, all on one ring
+ * that belongs to the thread that made it. Knows liburing; what an answer means for an I/O is blockio_step.c's matter.
  * Two things go to a few threads instead, started when first needed: BLKDISCARD, which would block even here, and
  * durable buffered writes, because io_uring runs the buffered writes of one file one after the other, each with its own
  * commit: at depth 32 on ext4 300 to 5,000 a second, against 10,000 and more where threads share commits.

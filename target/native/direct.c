@@ -54,7 +54,8 @@ static int set_up_slots(struct direct *d, int fd)
     d->slots = calloc(spec->queue_depth, sizeof *d->slots);
     /* Shared memory, as a peer's is: the kernel copies to the same kind of page, and the first touch is not timed. */
     d->buffers_nbytes = stride * spec->queue_depth;
-    d->buffers = mmap(NULL, d->buffers_nbytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    d->buffers = mmap(NULL, d->buffers_nbytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE,
+                      -1, 0);
     if (d->slots == NULL || d->buffers == MAP_FAILED)
         return -ENOMEM;
     for (uint32_t i = spec->queue_depth; i-- > 0;) {

@@ -109,7 +109,9 @@ def test_topic(program: Program, tmp_path: Path, variant: str, engine: str, topi
     check(program(variant), engine, topic, tmp_path)
 
 
-@pytest.mark.parametrize("topic", ["read-write", "half-cached", "durable", "sync-discard", "thousands", "direct", "probe"])
+@pytest.mark.parametrize(
+    "topic", ["read-write", "half-cached", "durable", "sync-discard", "thousands", "direct", "probe"]
+)
 @pytest.mark.parametrize("engine", ["uring", "pool"])
 def test_tmpfs(program: Program, engine: str, topic: str) -> None:
     """The file system that knows no RWF_NOWAIT."""

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the C tests of block I/O share: images, one I/O at a time, and the check that names its line and ends the run. */
+/* What the C tests of block I/O share: images, one I/O at a time, and the check that names its line. */
 #ifndef BLOCKIO_TEST_H
 #define BLOCKIO_TEST_H
 

@@ -20,7 +20,8 @@ void test_direct(void)
     CHECK(bio.error == 0 && bio.done == size);
     CHECK(bio_probe_nowait(fd, true) == 0);
     static const struct { uint64_t shift, first, nbytes, offset; } cases[] = {
-        {0, 4096, 8192, 0}, {1, 100, 4096, 4096}, {0, 1, 1 << 20, 8192}, {512, 512, 4096, 0}, {3, 70000, 1 << 20, 1 << 20},
+        {0, 4096, 8192, 0}, {1, 100, 4096, 4096}, {0, 1, 1 << 20, 8192}, {512, 512, 4096, 0},
+        {3, 70000, 1 << 20, 1 << 20},
     };
     uint8_t *crooked = malloc(size + 4096);
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {

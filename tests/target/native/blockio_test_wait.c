@@ -252,7 +252,7 @@ void test_cancel(void)
     enum { COUNT = 12 };
     int ends[2];
     CHECK(pipe(ends) == 0);
-    uint8_t buffer[COUNT][64];
+    static uint8_t buffer[COUNT][64];
     struct iovec iov[COUNT];
     struct bio bios[COUNT];
     for (int i = 0; i < COUNT; i++) {
