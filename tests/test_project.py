@@ -89,6 +89,15 @@ def test_right_import_is_left_alone(path: str, source: str) -> None:
     assert imports.check(path, source) == []
 
 
+def test_compiler_and_heavy_modules_are_not_loaded() -> None:
+    program = (
+        "import sys, vscsi.native, target.native, initiator.native\n"
+        "print(*sorted({'cffi.api', 'cffi.cparser', 'pycparser', 'rich', 'pyscsi', 'setuptools'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == ""
+
+
 # ---- files ----
 
 
@@ -155,6 +164,16 @@ def test_packages_of_pyproject_are_the_folders() -> None:
         assert (ROOT / name.replace(".", "/") / "__init__.py").exists(), name
 
 
+def test_entry_points_are_installed_and_exist() -> None:
+    scripts = project_facts()["project"]["scripts"]  # type: ignore[index]
+    assert set(scripts) == {"vscsi-target", "vscsi-initiator"}
+    for name, where in scripts.items():
+        program = Path(sys.executable).parent / name
+        assert os.access(program, os.X_OK), f"{program} is missing; run 'make setup'"
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, cwd="/", check=False)
+        assert (done.returncode, vscsi.__version__ in done.stdout) == (0, True), f"{where}: {done.stderr}"
+
+
 def test_version_stands_once() -> None:
     assert vscsi.__version__ == project_facts()["project"]["version"]  # type: ignore[index]
 
@@ -167,7 +186,7 @@ def test_stale_binary_is_refused(tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(installed / package, tmp_path / package)
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    program = "import vscsi.native; print(vscsi.__file__)"
+    program = "import vscsi.native, target.native, initiator.native; print(vscsi.__file__)"
 
     def run() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", program]
