@@ -141,6 +141,8 @@ def _units(texts: list[str], *, readonly: bool) -> Iterator[list[LogicalUnit]]:
         specs = parse_all(texts, readonly=readonly)
     except LunSpecError as error:
         raise CliError(str(error)) from error
+    if len(specs) > lib.VT_MAX_LUS:
+        raise CliError(f"{len(specs)} logical units are too many: at most {lib.VT_MAX_LUS}")
     with contextlib.ExitStack() as stack:
         units = []
         for spec in specs:
@@ -167,7 +169,7 @@ def _options(args: argparse.Namespace) -> "ServerOptions":
 def _listen(stack: contextlib.ExitStack, args: argparse.Namespace) -> "Listener":
     from vscsi.bus.local import BusError, Listener
 
-    path = None if args.unix is None else Path(args.unix)
+    path = None if args.unix is None else Path(args.unix).absolute()
     if args.unix == "-" or (args.unix is None and args.run is not None):
         path = stack.enter_context(captive.private_folder()) / "socket"
     try:

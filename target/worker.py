@@ -148,10 +148,15 @@ class Workers:
         lun = bytes(ffi.buffer(request.lun))
         result = execute(_Port(self._t, request), device, raw, lu=lu, lun=lun, nexus=request.nexus)
         if TRACE.value:
-            where = f"lun {lu.lun}" if lu else f"LUN {lun.hex()}"
-            how = sense.decode(result.sense).describe() if result.sense else describe(result.status)
-            log.info("%s: %s [%s]: %s", where, cdb.name_of(raw), raw.hex(" "), how)
+            self._trace(raw, lu, lun, result)
         return result
+
+    def _trace(self, raw: bytes, lu: LogicalUnit | None, lun: bytes, result: Result) -> None:
+        row = cdb.lookup(raw)
+        where = f"lun {lu.lun}" if lu else f"LUN {lun.hex()}"
+        shown = raw[: row.nbytes] if row else raw
+        how = sense.decode(result.sense).describe() if result.sense else describe(result.status)
+        log.info("%s: %s [%s]: %s", where, cdb.name_of(raw), shown.hex(" "), how)
 
     def _complete(self, request: Any, result: Result) -> None:
         native = ffi.new("struct vt_result *")

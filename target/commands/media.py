@@ -61,7 +61,8 @@ def write(task: Task) -> None:
         data = task.port.fetch(offset, step * unit.block_nbytes)
         unit.write(memoryview(data), lba, fua=fua)
         lba, blocks, offset = lba + step, blocks - step, offset + len(data)
-    task.settle()
+    if not fua:
+        task.settle()
 
 
 @handles(cdb.SYNCHRONIZE_CACHE_10, AS_WRITE, op=Op.SYNC, needs_ready=True, timeouts=(1, 60))

@@ -48,6 +48,7 @@ def start(*args: str, ready: Path) -> subprocess.Popen[str]:
         (["--lun", "disk.img"], ExitStatus.SYNTAX, "expected N=STORE"),
         (["--lun", "0=mem:1M", "--lun", "0=mem:1M"], ExitStatus.SYNTAX, "lun 0 is given twice"),
         (["--lun", "0=mem:1M,colour=red"], ExitStatus.SYNTAX, "unknown key 'colour'"),
+        ([f"--lun={n}=null:1M" for n in range(257)], ExitStatus.SYNTAX, "257 logical units are too many: at most 256"),
         (["--lun", "0=mem:1M", "--colour"], ExitStatus.SYNTAX, "--colour"),
         (["--lun", "0=mem:1M", "-t", "0"], ExitStatus.SYNTAX, "out of range"),
         (["--lun", "0=mem:1M", "-D", "x.y=1"], ExitStatus.SYNTAX, "unknown debug flag 'x.y' (known: worker.trace"),
@@ -175,6 +176,11 @@ def test_captive_mode(tmp_path: Path) -> None:
 def test_captive_mode_with_a_socket_of_ones_own(tmp_path: Path) -> None:
     done = target("--lun", "0=mem:1M", "-U", f"{tmp_path}/s", "--run", 'echo "$unixsocket"')
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/s\n")
+
+
+def test_a_relative_socket_is_named_in_full(tmp_path: Path) -> None:
+    done = target("--lun", "0=mem:1M", "-U", "s", "--run", 'echo "$uri"', cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"vscsi+unix:///0?socket={tmp_path}/s\n")
 
 
 def test_the_captive_dies_with_us_and_by_its_signal(tmp_path: Path) -> None:

@@ -5,52 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 from fake_device import FakeDevice, FakePort, do_command, do_command_fail, do_command_in
+from memory_store import BLOCKS, SIZE, Memory, block
 
 from target import lu as limits
-from target.stores import Can, Store
+from target.stores import Can
 from vscsi.scsi import cdb, parameters, sense
 from vscsi.scsi.status import Status
-
-SIZE = 512
-BLOCKS = 4096
-
-
-class Memory(Store):
-    """A store without a descriptor that remembers what was asked of it."""
-
-    can = Can.WRITE | Can.FLUSH | Can.TRIM | Can.ZERO
-
-    def __init__(self, can: Can | None = None) -> None:
-        super().__init__()
-        self.can = self.can if can is None else can
-        self.nbytes = BLOCKS * SIZE
-        # a wrong block is visible at a glance
-        self.data = bytearray(b"".join(bytes([1 + n % 255]) * SIZE for n in range(BLOCKS)))
-        self.calls: list[str] = []
-        self.bad: set[int] = set()
-        self.error: OSError | None = None
-
-    def _check(self, offset: int, nbytes: int) -> None:
-        if self.bad & set(range(offset // SIZE, (offset + nbytes) // SIZE)):
-            raise OSError(5, "Input/output error")
-
-    def readinto(self, buffer: memoryview, offset: int) -> None:
-        self._check(offset, len(buffer))
-        buffer[:] = self.data[offset : offset + len(buffer)]
-
-    def write(self, buffer: memoryview, offset: int, fua: bool = False) -> None:
-        if self.error:
-            raise self.error
-        self._check(offset, len(buffer))
-        self.calls.append("write fua" if fua else "write")
-        self.data[offset : offset + len(buffer)] = buffer
-
-    def flush(self) -> None:
-        self.calls.append("flush")
-
-    def trim(self, offset: int, nbytes: int) -> None:
-        self.calls.append(f"trim {offset // SIZE} {nbytes // SIZE}")
-        self.data[offset : offset + nbytes] = bytes(nbytes)
 
 
 @pytest.fixture
@@ -61,10 +21,6 @@ def memory() -> Memory:
 @pytest.fixture
 def device(memory: Memory) -> Iterator[FakeDevice]:
     yield FakeDevice("0=x", store=memory)
-
-
-def block(n: int) -> bytes:
-    return bytes([1 + n % 255]) * SIZE
 
 
 # ---- READ and WRITE in Python ----

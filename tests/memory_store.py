@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A backing store without a descriptor that remembers what was asked of it, fails and waits on demand."""
+
+import threading
+
+from target.stores import Can, Store
+
+SIZE = 512
+BLOCKS = 4096
+
+
+def block(n: int) -> bytes:
+    """What block `n` holds at first: a wrong block is visible at a glance."""
+    return bytes([1 + n % 255]) * SIZE
+
+
+class Memory(Store):
+    """`bad` blocks cannot be read or written; `error` fails every write; `gate`, if set, lets writes through."""
+
+    can = Can.WRITE | Can.FLUSH | Can.TRIM | Can.ZERO
+
+    def __init__(self, can: Can | None = None) -> None:
+        super().__init__()
+        self.can = self.can if can is None else can
+        self.nbytes = BLOCKS * SIZE
+        self.data = bytearray(b"".join(block(n) for n in range(BLOCKS)))
+        self.calls: list[str] = []
+        self.bad: set[int] = set()
+        self.error: OSError | None = None
+        self.gate: threading.Event | None = None
+        self.waiting = threading.Event()
+
+    def _check(self, offset: int, nbytes: int) -> None:
+        if self.bad & set(range(offset // SIZE, (offset + nbytes) // SIZE)):
+            raise OSError(5, "Input/output error")
+
+    def readinto(self, buffer: memoryview, offset: int) -> None:
+        self._check(offset, len(buffer))
+        buffer[:] = self.data[offset : offset + len(buffer)]
+
+    def write(self, buffer: memoryview, offset: int, fua: bool = False) -> None:
+        if self.gate is not None:
+            self.waiting.set()
+            assert self.gate.wait(30)
+        if self.error:
+            raise self.error
+        self._check(offset, len(buffer))
+        self.calls.append("write fua" if fua else "write")
+        self.data[offset : offset + len(buffer)] = buffer
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+    def trim(self, offset: int, nbytes: int) -> None:
+        self.calls.append(f"trim {offset // SIZE} {nbytes // SIZE}")
+        self.data[offset : offset + nbytes] = bytes(nbytes)
