@@ -5,6 +5,7 @@ Knows byte offsets and what a store can do. A new store is one file here, or a c
 the entry-point group `vscsi.stores`. Must not know SCSI, LUNs or blocks.
 """
 
+import logging
 import mmap
 import os
 import re
@@ -16,6 +17,7 @@ from typing import TypeVar
 from target.native import lib
 
 GROUP = "vscsi.stores"
+log = logging.getLogger(__name__)
 
 
 class Can(Flag):
@@ -146,13 +148,22 @@ def store(name: str, help: str) -> Callable[[_Open], _Open]:
     return register
 
 
-def schemes() -> Mapping[str, Scheme]:
-    """Every store there is, those of other packages included."""
+def _load(wanted: str | None = None) -> None:
+    """Loads stores of other packages (or just one): their modules register them. A broken one is logged."""
     from importlib.metadata import entry_points
 
     for point in entry_points(group=GROUP):
-        if point.name not in _SCHEMES:
+        if point.name in _SCHEMES or wanted not in (None, point.name):
+            continue
+        try:
             point.load()
+        except Exception as error:
+            log.warning("store '%s' cannot be loaded: %s", point.name, error)
+
+
+def schemes() -> Mapping[str, Scheme]:
+    """Every store there is, those of other packages included."""
+    _load()
     return dict(sorted(_SCHEMES.items()))
 
 
@@ -160,9 +171,10 @@ def open_store(text: str, spec: StoreSpec) -> Store:
     """Opens what `text` names: `scheme:rest`, or a path. StoreError with one clear line."""
     name, colon, rest = text.partition(":")
     if colon and name not in _SCHEMES and re.fullmatch(r"[a-z][a-z0-9+]*", name) and not os.path.lexists(text):
-        known = schemes()
-        if name not in known:
-            raise StoreError(f"{text}: no such file, and no store is called '{name}' (stores: {', '.join(known)})")
+        _load(name)
+        if name not in _SCHEMES:
+            known = ", ".join(sorted(_SCHEMES))
+            raise StoreError(f"{text}: no such file, and no store is called '{name}' (stores: {known})")
     if not colon or name not in _SCHEMES:
         name, rest = "file", text
     return _SCHEMES[name].open(replace(spec, rest=rest))

@@ -236,6 +236,20 @@ def test_a_store_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
     store.close()
 
 
+def test_a_broken_store_of_another_package(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    class Point:
+        name = "broken"
+
+        @staticmethod
+        def load() -> None:
+            raise ImportError("no module named librados")
+
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point])
+    assert "no store is called 'broken'" in fails("broken:4k")
+    assert "store 'broken' cannot be loaded: no module named librados" in caplog.text
+    assert "broken" not in schemes()
+
+
 # ---- the logical unit ----
 
 
