@@ -272,6 +272,27 @@ def test_blkif_next_to_srp(target):
     assert blkif_read(vbd, 1, 1) == (0, b"\x01" * 512)
 
 
+def test_indirect_request_is_answered_as_what_it_names(target):
+    vbd = RawVbd(target.raw(), 0)
+    vbd.connect()
+    memory = vbd.raw.connection.memory
+    pages = 16
+    offset = memory.alloc((pages + 1) * lib.VSCSI_PAGE_SIZE)
+    grefs = memory.grant(offset, (pages + 1) * lib.VSCSI_PAGE_SIZE)
+    segments = ffi.cast("struct blkif_segment *", memory.base + offset)
+    for k in range(pages):
+        segments[k].gref, segments[k].first_sect, segments[k].last_sect = grefs[k + 1], 0, 7
+    request = ffi.new("struct blkif_request_indirect *")
+    request.operation, request.indirect_op, request.nr_segments = lib.BLKIF_OP_INDIRECT, lib.BLKIF_OP_READ, pages
+    request.id, request.indirect_grefs[0] = 8, grefs[0]
+    vbd.rings[0].send(bytes(ffi.buffer(request)))
+    answer = vbd.rings[0].take()
+    assert answer is not None
+    assert (answer[0], answer[8], answer[10:12]) == (8, lib.BLKIF_OP_READ, b"\0\0")
+    data = bytes(memory.view[offset + lib.VSCSI_PAGE_SIZE : offset + (pages + 1) * lib.VSCSI_PAGE_SIZE])
+    assert data == b"".join(bytes((n,)) * 512 for n in range(pages * 8))
+
+
 def test_stats(target):
     raw = target.raw()
     channel = raw.srp()
