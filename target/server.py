@@ -222,11 +222,13 @@ class Server:
         for peer in self.peers:
             self._watch_writing(peer)
         for key, mask in self.selector.select(timeout):
-            if self.selector.get_map() and key.fd in self.selector.get_map():
-                try:
-                    key.data(mask)
-                except Exception:
-                    log.exception("internal error in a conversation")
+            now = self.selector.get_map().get(key.fd)
+            if now is None or now.data is not key.data:
+                continue  # gone since, or the number stands for something else by now
+            try:
+                key.data(mask)
+            except Exception:
+                log.exception("internal error in a conversation")
 
     def _watch_writing(self, peer: Peer) -> None:
         if peer.connection.closed or peer.vanished:

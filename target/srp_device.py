@@ -252,10 +252,13 @@ class SrpDevice(Device):
             self.server.selector.unregister(self._reverse_fd)
 
     def _on_reverse(self, _mask: int) -> None:
+        if self.stopping or self._reverse is None:
+            # Nothing is listened to any more, and a peer that goes on kicking must not keep us awake.
+            self._unwatch_reverse()
+            return
         if shared.vscsi_event_drain_fd(self._reverse_fd) < 0:
             self._unwatch_reverse()
             self.peer_may_be_gone(lambda: self.break_off(shared.SRP_TLO_NO_REASON, "reverse event channel closed"))
-        if self.stopping or self._reverse is None:
             return
         data = shared_ffi.new("uint8_t[]", SLOT_NBYTES)
         for _ in range(self._reverse.nr_ents):

@@ -174,3 +174,17 @@ def test_reverse_event_channel_closed(running):
     raw.connection.close_event_channel(channel.reverse.port)
     channel.wait_state(5)
     assert channel.error == "reverse event channel closed"
+
+
+def test_kicks_while_stopping_are_not_listened_to(running):
+    channel = running.raw().srp()
+    channel.login(A)
+    device = running.do(running.device)
+    running.lib.hold_stops = True
+    channel.ring.send(channel.session.send(srp.ILogout(1)))
+    running.until(lambda: device.stopping, "stopping")
+    lib.vscsi_event_send_fd(channel.reverse.fd)
+    running.until(lambda: device._reverse_fd not in running.server.selector.get_map(), "not watched")
+    running.lib.hold_stops = False
+    running.lib.finish_stop(device.channel)
+    channel.wait_state(5)

@@ -182,11 +182,7 @@ def test_stop_with_work_in_every_state(disk):
     buffer = direct(frame + 8, 4096)
     channel.send(srp_cmd(1, SLOW, in_=buffer))
     running = disk.request()
-    channel.send(
-        srp_cmd(2, SLOW, in_=buffer),
-        srp_cmd(3, SLOW, attribute=ORDERED, out=buffer),
-        srp_cmd(4, read10(0, 8), in_=buffer),
-    )
+    channel.send(srp_cmd(2, SLOW, in_=buffer), srp_cmd(3, SLOW, attribute=ORDERED, out=buffer), srp_cmd(4, read10(0, 8), in_=buffer))
     channel.send(tsk_mgmt(5, 1, task_tag=1))
     time.sleep(0.05)
     assert lib.vt_channel_stop(disk.t, channel.id) == 0
@@ -222,9 +218,7 @@ def test_target_stops_with_slow_commands_out(make_rig):
     channel.send(srp_cmd(1, SLOW), srp_cmd(2, SLOW))
     rig.request()
     woken = []
-    waiter = threading.Thread(
-        target=lambda: woken.append(lib.vt_request_next(rig.t, ffi.new("struct vt_request *"), 10000))
-    )
+    waiter = threading.Thread(target=lambda: woken.append(lib.vt_request_next(rig.t, ffi.new("struct vt_request *"), 10000)))
     rig.complete(rig.request())
     waiter.start()
     time.sleep(0.05)
