@@ -43,9 +43,10 @@ class Device:
 
     def begin(self, nodes: Mapping[str, str]) -> None:
         """Creates the device in the store: Initialising."""
-        self._write({**nodes, "state": self.machine.state.node})
         with self._lock:
-            self._step = self.machine.begin()
+            # The watch may have told of what the target published already, or may be about to: a step stays.
+            self._step = self.machine.begin() or self._step
+            self._write({**nodes, "state": self.machine.state.node})
         if "state" in self.nodes():
             self._changed(f"{self.peer_path}/state")
 

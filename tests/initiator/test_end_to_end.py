@@ -325,3 +325,9 @@ def test_the_target_goes_and_comes_back(own_target, number, tmp_path):
     assert lun.read(0, 1) == b"k" * 512
     initiator.close()
     again.stop()
+
+
+def test_stress_connecting(target):
+    """The target publishes while we look: whoever comes first, the handshake goes on."""
+    for _ in range(60):
+        Vbd(target.socket, timeout=3, memory_nbytes=4 * MIB).close()
