@@ -10,7 +10,7 @@
 
 #include "task.h"
 
-#define VT_TMF_LIMIT_NS (20ull * 1000 * 1000 * 1000)
+enum { VT_ABORT_LIMIT_MS = 20000 };
 
 /* ---- channels ---- */
 

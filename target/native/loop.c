@@ -312,9 +312,10 @@ static void serve(struct vt_loop *loop)
             }
         }
         end_spin(loop);
-        if (rest(loop))
+        uint64_t timeout = timers(loop);
+        if (loop->dirty || rest(loop))
             continue;
-        go_to_sleep(loop, timers(loop));
+        go_to_sleep(loop, timeout);
         idle_since = 0;
     }
     end_spin(loop);

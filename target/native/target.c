@@ -61,6 +61,8 @@ struct vt_target *vt_new(const struct vt_config *config, int *error)
     t->config = *config;
     if (t->config.batch == 0)
         t->config.batch = 64;
+    if (t->config.abort_limit_ms == 0)
+        t->config.abort_limit_ms = VT_ABORT_LIMIT_MS;
     t->cpus = usable_cpus();
     t->next_task_id = 1;
     init_locks(t);

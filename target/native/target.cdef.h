@@ -25,6 +25,7 @@ struct vt_config {
     uint32_t pool_threads;
     uint32_t batch;          /* requests taken from one channel before the next has its turn */
     uint32_t nowait;         /* 1: inline RWF_NOWAIT where a probe found it works */
+    uint32_t abort_limit_ms; /* a task management function waits so long for what it aborted, then fails; 0: 20 s */
 };
 
 struct vt_target;

@@ -74,7 +74,8 @@ void vt_tmf_take(struct vt_task *task)
 {
     const struct srp_tsk_mgmt *iu = &task->iu.tsk_mgmt;
     const struct tmf_row *row = row_of(iu->tsk_mgmt_func);
-    struct vt_lu *lu = vt_lun_find(task->channel->target, iu->lun);
+    struct vt_target *t = task->channel->target;
+    struct vt_lu *lu = vt_lun_find(t, iu->lun);
     task->function = iu->tsk_mgmt_func;
     memcpy(&task->target_tag, &iu->task_tag, sizeof task->target_tag);
     if (!row || !lu) {
@@ -88,7 +89,7 @@ void vt_tmf_take(struct vt_task *task)
     bool wait = must_wait(lu, task);
     if (wait) {
         atomic_store(&task->state, TASK_TMF);
-        task->deadline_ns = vscsi_now_ns() + VT_TMF_LIMIT_NS;
+        task->deadline_ns = vscsi_now_ns() + (uint64_t)t->config.abort_limit_ms * 1000000u;
         task->channel->loop->tmfs_waiting++;
         task->set_next = lu->tmfs;
         lu->tmfs = task;

@@ -243,6 +243,24 @@ def test_logical_unit_reset(disk):
         assert channel.command(read10(0, 0)).status == 0
 
 
+def test_function_fails_in_the_end_and_the_unit_is_fenced(make_rig):
+    """What does not end in time is not said to have ended; until it has, nobody touches the medium."""
+    rig = make_rig(abort_limit_ms=200)
+    rig.lu(fd=rig.file())
+    channel, other = rig.srp(), rig.srp()
+    channel.send(srp_cmd(1, SLOW))
+    stuck = rig.request()
+    channel.send(tsk_mgmt(2, ABORT_TASK, task_tag=1))
+    rsp = channel.answer()
+    assert (rsp.tag, rsp.flags, rsp.response) == (2, RSPVALID, b"\0\0\0\5")
+    for c in (channel, other):
+        assert code(c.command(read10(0, 0))) == 0x020400
+    rig.complete(stuck)
+    rsp = channel.answer()
+    assert (rsp.tag, rsp.flags, rsp.response) == (1, *ABORTED)
+    assert other.command(read10(0, 0)).status == 0
+
+
 # ---- unit attentions and reservations ----
 
 
