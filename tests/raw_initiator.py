@@ -76,7 +76,9 @@ def direct(gref: int, nbytes: int, va: int = 0) -> bytes:
     return struct.pack(">QII", va, gref, nbytes)
 
 
-def indirect(entries: list[bytes], *, inline: int | None = None, table: bytes | None = None, total: int | None = None) -> bytes:
+def indirect(
+    entries: list[bytes], *, inline: int | None = None, table: bytes | None = None, total: int | None = None
+) -> bytes:
     """The indirect descriptor; `inline` of the entries stand in it."""
     inline = len(entries) if inline is None else inline
     if total is None:
@@ -118,7 +120,8 @@ def parse_rsp(iu: bytes) -> Rsp:
     opcode, delta, tag, flags, status, out_res, in_res, sense_n, resp_n = struct.unpack_from(">B3xi8s2xBBIIII", iu)
     assert opcode == 0xC1
     data = iu[36:]
-    return Rsp(int.from_bytes(tag, "big"), delta, flags, status, out_res, in_res, data[:resp_n], data[resp_n : resp_n + sense_n])
+    response, sense = data[:resp_n], data[resp_n : resp_n + sense_n]
+    return Rsp(int.from_bytes(tag, "big"), delta, flags, status, out_res, in_res, response, sense)
 
 
 def code(rsp: Rsp) -> int:
@@ -134,7 +137,9 @@ class Channel:
     protocol = 0
     slot = 248
 
-    def __init__(self, rig: "Rig", memory: Memory, *, pages: int = 16, persistent: bool = False, loop: int = -1, **extra) -> None:
+    def __init__(
+        self, rig: "Rig", memory: Memory, *, pages: int = 16, persistent: bool = False, loop: int = -1, **extra
+    ) -> None:
         self.rig, self.memory, self.persistent = rig, memory, persistent
         self.frame = memory.alloc(pages)
         ring = memory.base + self.frame * PAGE
@@ -236,7 +241,7 @@ class Blkif(Channel):
         super().__init__(rig, memory, pages=pages, nexus=self.nexus, lu=lu, **kw)
 
     def request(self, op, id_, sector, segments=(), *, nr=None) -> bytes:
-        segs = b"".join(struct.pack("<IBBH", g, f, l, 0) for g, f, l in segments)
+        segs = b"".join(struct.pack("<IBBH", g, first, last, 0) for g, first, last in segments)
         return struct.pack("<BBHIQQ", op, len(segments) if nr is None else nr, 0, 0, id_, sector) + segs
 
     def run(self, op, sector=0, segments=(), **kw) -> int:
@@ -259,10 +264,11 @@ class Blkif(Channel):
 
 
 def row(opcode, nbytes=10, op=0, *, conflict=0, flags=0, lba=(2, 4), length=(7, 2), fua=0, sa=0, usage=None):
-    return ffi.new("struct vt_command *", dict(
-        opcode=opcode, cdb_nbytes=nbytes, op=op, conflict=conflict, flags=flags, lba_offset=lba[0], lba_nbytes=lba[1],
-        length_offset=length[0], length_nbytes=length[1], fua_mask=fua, service_action=sa,
-        usage=usage if usage is not None else bytes([opcode]) + b"\xff" * (nbytes - 1)))
+    return ffi.new("struct vt_command *", {
+        "opcode": opcode, "cdb_nbytes": nbytes, "op": op, "conflict": conflict, "flags": flags,
+        "lba_offset": lba[0], "lba_nbytes": lba[1],
+        "length_offset": length[0], "length_nbytes": length[1], "fua_mask": fua, "service_action": sa,
+        "usage": usage if usage is not None else bytes([opcode]) + b"\xff" * (nbytes - 1)})
 
 
 class Rig:
@@ -270,8 +276,9 @@ class Rig:
 
     def __init__(self, folder: Path, *, loops=1, spin_ns=0, engine=0, nowait=1, batch=0, abort_limit_ms=0) -> None:
         error = ffi.new("int *")
-        config = ffi.new("struct vt_config *", dict(
-            loops=loops, spin_ns=spin_ns, engine=engine, pool_threads=2, batch=batch, nowait=nowait, abort_limit_ms=abort_limit_ms))
+        config = ffi.new("struct vt_config *", {
+            "loops": loops, "spin_ns": spin_ns, "engine": engine, "pool_threads": 2, "batch": batch, "nowait": nowait,
+            "abort_limit_ms": abort_limit_ms})
         self.t = lib.vt_new(config, error)
         assert self.t != ffi.NULL, error[0]
         self.folder = folder
@@ -306,8 +313,9 @@ class Rig:
         return fd
 
     def lu_config(self, *, lun=0, fd=-1, block=BLOCK, blocks=2048, flags=1, write_protect=0, max_transfer=0):
-        return ffi.new("struct vt_lu_config *", dict(lun=lun, fd=fd, block_nbytes=block, blocks=blocks, flags=flags,
-                                                     write_protect=write_protect, max_transfer_blocks=max_transfer))
+        return ffi.new("struct vt_lu_config *", {
+            "lun": lun, "fd": fd, "block_nbytes": block, "blocks": blocks, "flags": flags, "write_protect": write_protect,
+            "max_transfer_blocks": max_transfer})
 
     def lu(self, **kw) -> int:
         return int(lib.vt_lu_add(self.t, self.lu_config(**kw)))
@@ -347,8 +355,8 @@ class Rig:
         return request
 
     def complete(self, request, status=0, sense=b"", out=0, in_=0) -> int:
-        result = ffi.new("struct vt_result *", dict(status=status, sense_nbytes=len(sense), sense=sense,
-                                                    data_out_nbytes=out, data_in_nbytes=in_))
+        result = ffi.new("struct vt_result *", {"status": status, "sense_nbytes": len(sense), "sense": sense,
+                                                    "data_out_nbytes": out, "data_in_nbytes": in_})
         return int(lib.vt_request_complete(self.t, request.task, result))
 
     def close(self) -> None:

@@ -268,7 +268,7 @@ struct vt_request {
 
 /* Waits for work without the GIL: 1, 0 on time-out (ms; -1 for ever), -ESHUTDOWN. */
 int vt_request_next(struct vt_target *t, struct vt_request *request, int timeout_ms);
-/* Copies once from the initiator's data-out buffer: bytes copied (short at the buffer's end), or -EFAULT, -ECANCELED. */
+/* Copies once from the initiator's data-out buffer: bytes copied, short at its end; -EFAULT, -ECANCELED. */
 int64_t vt_request_fetch(struct vt_target *t, uint64_t task, uint64_t offset, void *to, uint64_t nbytes);
 /* Copies into the initiator's data-in buffer; truncates silently at its end. */
 int64_t vt_request_store(struct vt_target *t, uint64_t task, uint64_t offset, const void *from, uint64_t nbytes);

@@ -109,7 +109,7 @@ def test_fuzz_live_channel(rig, protocol):
         if protocol == "srp":
             drive(rig, rng, lambda p=persistent: rig.srp(persistent=p), srp_iu)
         else:
-            features = dict(barrier=1, flush=1, discard=1, max_indirect_segments=256)
+            features = {"barrier": 1, "flush": 1, "discard": 1, "max_indirect_segments": 256}
             drive(rig, rng, lambda p=persistent, f=features: rig.blkif(persistent=p, **f), blkif_request)
         for _ in range(20):
             rsp = good.command(read10(0, 0))

@@ -12,7 +12,7 @@ from target.native import lib
 
 OKAY, ERROR, EOPNOTSUPP = 0, -1, -2
 READ, WRITE, BARRIER, FLUSH, RESERVED, DISCARD = range(6)
-ALL = dict(barrier=1, flush=1, discard=1, max_indirect_segments=256)
+ALL = {"barrier": 1, "flush": 1, "discard": 1, "max_indirect_segments": 256}
 
 
 @pytest.fixture(params=[False, True], ids=["mapped", "persistent"])

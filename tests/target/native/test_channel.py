@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Channels: login hand-over, protocol errors, hostile rings and slots, stopping with work in flight, loops and kicks."""
+"""Channels: login hand-over, protocol errors, hostile rings and slots, stopping with work in flight, kicks."""
 
 import os
 import struct
@@ -12,7 +12,6 @@ from raw_initiator import (
     ORDERED,
     PAGE,
     RSPVALID,
-    SIMPLE,
     code,
     direct,
     indirect,
@@ -120,7 +119,6 @@ def test_shared_index_and_event_fields_scribbled_on(disk):
     channel = disk.srp()
     for i in range(50):
         struct.pack_into("<III", channel.memory.map, channel.frame * PAGE + 4, i * 77777, i * 33, 0)
-        channel.front.rsp_cons = channel.front.rsp_cons
         channel.send(srp_cmd(i, read10(0, 0)), kick=False)
         vlib.vscsi_event_send_fd(channel.fd)
         time.sleep(0.001)
@@ -156,10 +154,8 @@ def test_slots_that_change_while_they_are_read(rig):
     thread = threading.Thread(target=flip)
     thread.start()
     try:
-        sent = 0
         for i in range(300):
             bad.send(one if i % 2 else two)
-            sent += 1
             time.sleep(0.0005)
             bad.poll()
             assert good.command(read10(0, 0)).status == 0
@@ -182,7 +178,8 @@ def test_stop_with_work_in_every_state(disk):
     buffer = direct(frame + 8, 4096)
     channel.send(srp_cmd(1, SLOW, in_=buffer))
     running = disk.request()
-    channel.send(srp_cmd(2, SLOW, in_=buffer), srp_cmd(3, SLOW, attribute=ORDERED, out=buffer), srp_cmd(4, read10(0, 8), in_=buffer))
+    channel.send(srp_cmd(2, SLOW, in_=buffer), srp_cmd(3, SLOW, attribute=ORDERED, out=buffer))
+    channel.send(srp_cmd(4, read10(0, 8), in_=buffer))
     channel.send(tsk_mgmt(5, 1, task_tag=1))
     time.sleep(0.05)
     assert lib.vt_channel_stop(disk.t, channel.id) == 0
@@ -218,7 +215,8 @@ def test_target_stops_with_slow_commands_out(make_rig):
     channel.send(srp_cmd(1, SLOW), srp_cmd(2, SLOW))
     rig.request()
     woken = []
-    waiter = threading.Thread(target=lambda: woken.append(lib.vt_request_next(rig.t, ffi.new("struct vt_request *"), 10000)))
+    request = ffi.new("struct vt_request *")
+    waiter = threading.Thread(target=lambda: woken.append(lib.vt_request_next(rig.t, request, 10000)))
     rig.complete(rig.request())
     waiter.start()
     time.sleep(0.05)
@@ -275,7 +273,6 @@ def test_channels_of_one_nexus_share_the_task_set(make_rig):
     b = rig.srp(loop=1, nexus=a.nexus)
     a.send(srp_cmd(1, SLOW))
     request = rig.request()
-    assert code(b.command(read10(0, 0), attribute=SIMPLE)) if b.tag == 0 else True
     b.send(srp_cmd(1, read10(0, 0)))
     assert code(b.answer()) == 0x0B4E00
     rig.complete(request)
@@ -292,7 +289,7 @@ def test_channels_of_one_nexus_share_the_task_set(make_rig):
 
 def test_configuration_is_checked():
     error = ffi.new("int *")
-    for bad in (dict(loops=0), dict(loops=17), dict(loops=1, engine=9)):
+    for bad in ({"loops": 0}, {"loops": 17}, {"loops": 1, "engine": 9}):
         assert lib.vt_new(ffi.new("struct vt_config *", bad), error) == ffi.NULL and error[0] == -22
 
 
