@@ -314,8 +314,8 @@ class Rig:
 
     def lu_config(self, *, lun=0, fd=-1, block=BLOCK, blocks=2048, flags=1, write_protect=0, max_transfer=0):
         return ffi.new("struct vt_lu_config *", {
-            "lun": lun, "fd": fd, "block_nbytes": block, "blocks": blocks, "flags": flags, "write_protect": write_protect,
-            "max_transfer_blocks": max_transfer})
+            "lun": lun, "fd": fd, "block_nbytes": block, "blocks": blocks, "flags": flags,
+            "write_protect": write_protect, "max_transfer_blocks": max_transfer})
 
     def lu(self, **kw) -> int:
         return int(lib.vt_lu_add(self.t, self.lu_config(**kw)))
