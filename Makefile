@@ -52,7 +52,7 @@ asan:
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 .venv-asan/bin/pytest --timeout=600 $(TESTS) $(ARGS)
 
 tsan: setup
-	VSCSI_STRESS_SECONDS=$(TIME) $(BIN)/pytest --timeout=0 -k tsan $(TESTS) $(ARGS)
+	VSCSI_STRESS_SECONDS=$(TIME) $(BIN)/pytest --timeout=0 -m stress -k tsan $(TESTS) $(ARGS)
 
 stress: setup
 	VSCSI_STRESS_SECONDS=$(TIME) $(BIN)/pytest --timeout=0 -m stress $(TESTS) $(ARGS)
