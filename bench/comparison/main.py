@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command line of the bench: options, the run as a whole, what is printed. Measures nothing itself."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vscsi.cli import ArgumentParser, CliError, ExitStatus, argument, run
+
+from . import environment, image, report, rounds, workloads
+from .measure import Lane, MismatchError
+from .server import PrivateTarget, ServerError
+
+PROG = "compare.py"
+SCHEMA = 1
+SLOTS = 256
+QUICK = {"rounds": 3, "seconds": 0.2, "size": 64 << 20}
+FULL = {"rounds": 15, "seconds": 1.0, "size": 256 << 20}
+DEFAULT_SPIN_US = 50
+
+EXAMPLES = """\
+examples:
+  bench/compare.py                                   the default set, about five minutes
+  bench/compare.py --quick                           a rough look in half a minute
+  bench/compare.py --workload randread --queue-depth 1 --queue-depth 32 --json result.json
+  bench/compare.py --socket /run/user/1000/vscsi/default.sock --lun 2 --overwrite
+"""
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds") from None
+    if not 0.01 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is out of range, expected 0.01 to 3600")
+    return value
+
+
+def _block_size(text: str) -> int:
+    value = argument(512, 1 << 20)(text)
+    if value % 512:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of 512")
+    return value
+
+
+def parser() -> ArgumentParser:
+    """The options."""
+    out = ArgumentParser(
+        prog=PROG,
+        description="Compare blkif with SCSI over SRP: same ring, grants, events and image I/O.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    out.add_argument("--image", type=Path, metavar="FILE", help="measure on a copy of this image, or on a block device")
+    out.add_argument("--size", type=argument(1 << 20), metavar="BYTES", help="how much of it to use (default: 256M)")
+    out.add_argument("--seconds", type=_seconds, metavar="S", help="length of a round (default: 1)")
+    out.add_argument("--rounds", type=argument(1, 10000), metavar="N", help="rounds of each protocol (default: 15)")
+    out.add_argument(
+        "--workload", action="append", default=[], choices=workloads.NAMES, help="only this one; repeatable"
+    )
+    out.add_argument(
+        "--block-size", action="append", default=[], type=_block_size, metavar="BYTES", help="instead of its own"
+    )
+    out.add_argument(
+        "--queue-depth", action="append", default=[], type=argument(1, 128), metavar="N", help="instead of its own"
+    )
+    out.add_argument("--quick", action="store_true", help="3 rounds of 0.2 s on 64 MiB")
+    out.add_argument(
+        "--json", type=Path, metavar="FILE", help="write everything to FILE; - is stdout, without the table"
+    )
+    out.add_argument(
+        "--spin-us", type=argument(0, 100000), default=DEFAULT_SPIN_US, metavar="US",
+        help=f"both ends look at the ring so long before they sleep (default: {DEFAULT_SPIN_US})",
+    )  # fmt: skip
+    out.add_argument("--socket", type=Path, metavar="PATH", help="use this running target instead of a private one")
+    out.add_argument(
+        "--lun", type=argument(0, 16383), default=0, metavar="N", help="its LUN, with --socket (default: 0)"
+    )
+    out.add_argument("--overwrite", action="store_true", help="data on the block device or LUN may be destroyed")
+    out.add_argument("--progress", action="store_true", help="tell on stderr what is going on, tty or not")
+    return out
+
+
+@contextlib.contextmanager
+def _teller(args: argparse.Namespace) -> Iterator[Callable[[str], None]]:
+    if sys.stderr.isatty() and not args.progress:
+        from rich.console import Console
+
+        with Console(stderr=True).status("") as status:
+            yield lambda text: status.update(text)
+    elif args.progress:
+        yield lambda text: print(text, file=sys.stderr, flush=True)
+    else:
+        yield lambda text: None
+
+
+def _lanes(stack: contextlib.ExitStack, socket: Path, path: Path | None, args: argparse.Namespace) -> list[Lane]:
+    from .direct import DirectLane
+    from .lanes import BlkifLane, SrpLane
+
+    lanes: list[Lane] = []
+    for kind in (BlkifLane, SrpLane):
+        lane = kind(socket, args.lun, args.spin_us)
+        stack.callback(lane.close)
+        if lane.slots != SLOTS:
+            raise CliError(f"{lane.name} has {lane.slots} slots, not {SLOTS}: no fair comparison", ExitStatus.OTHER)
+        lanes.append(lane)
+    if path is not None:
+        direct = DirectLane(path)
+        stack.callback(direct.close)
+        lanes.append(direct)
+    return lanes
+
+
+def _measure(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+    picked = workloads.pick(args.workload, args.block_size, args.queue_depth)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vscsi-bench-", dir=_scratch())))
+        path: Path | None = None
+        if args.socket is None:
+            tell("making the image")
+            path, span = image.prepare(args.image, args.size, folder, overwrite=args.overwrite)
+            server = PrivateTarget(path, folder, spin_us=args.spin_us, options=[])
+            stack.callback(server.close)
+            socket = server.socket
+        else:
+            socket, span = args.socket, args.size
+        lanes = _lanes(stack, socket, path, args)
+        span = min(span, *(lane.nbytes for lane in lanes if hasattr(lane, "nbytes")))
+        largest = max(workload.block_nbytes * workload.queue_depth for workload in picked)
+        if span < largest * 2:
+            raise CliError(f"{span} bytes are too few for {largest} bytes under way at once; choose a larger --size")
+        pid = lanes[0].target_pid  # type: ignore[attr-defined]
+        idle_rss_kib = environment.rss_anon_kib(pid)
+        place = environment.describe(
+            spin_us=args.spin_us,
+            slots=SLOTS,
+            rounds=args.rounds,
+            seconds=args.seconds,
+            size=span,
+            persistent_grants=True,
+            target_rss_anon_kib=idle_rss_kib,
+        )
+        series = rounds.compare(lanes, picked, span, rounds=args.rounds, seconds=args.seconds, tell=tell)
+        return {
+            "schema": SCHEMA,
+            "environment": place,
+            "results": [one.to_json() for one in series],
+            "ratios": rounds.ratios(series, picked),
+        }
+
+
+def _scratch() -> str | None:
+    """Where images go: a real file system if there is one, since /tmp often is memory."""
+    return "/var/tmp" if Path("/var/tmp").is_dir() else None
+
+
+def _body(argv: Sequence[str] | None) -> int:
+    args = parser().parse_args(argv)
+    for name, value in (QUICK if args.quick else FULL).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    if args.socket is not None and not args.overwrite:
+        raise CliError("the bench writes to the LUN: say --overwrite if its data may be destroyed", ExitStatus.SYNTAX)
+    if args.socket is not None and args.image is not None:
+        raise CliError("--image and --socket do not go together", ExitStatus.CONTRADICTING_OPTIONS)
+    if args.json is not None and str(args.json) != "-" and not args.json.parent.is_dir():
+        raise CliError(f"there is no folder {args.json.parent}", ExitStatus.FILE)
+    from initiator.errors import InitiatorError
+
+    try:
+        with _teller(args) as tell:
+            document = _measure(args, tell)
+    except (image.ImageError, ServerError) as error:
+        raise CliError(str(error), ExitStatus.FILE) from None
+    except MismatchError as error:
+        raise CliError(str(error), ExitStatus.MISCOMPARE) from None
+    except InitiatorError as error:
+        raise CliError(str(error), ExitStatus.OTHER) from None
+    if args.json is not None:
+        text = json.dumps(document, indent=1) + "\n"
+        if str(args.json) == "-":
+            sys.stdout.write(text)
+            return ExitStatus.OK
+        args.json.write_text(text)
+    report.show(document)
+    return ExitStatus.OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point: exit status."""
+    return run(PROG, lambda: _body(argv))
