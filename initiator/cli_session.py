@@ -108,7 +108,9 @@ class Session:
 
     def uri_of(self, lun: int) -> str:
         """The URI of a logical unit of this target."""
-        return f"vscsi+unix:///{lun}?socket={self.socket}"
+        from initiator import uri
+
+        return uri.build(lun, self.socket)
 
     # ---- commands ----
 

@@ -5,50 +5,63 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-WHAT_RUNS = (
-    "Every column does the same image I/O. blkif: one look at the unit's state, no CDB. srp: CDB, task set, unit "
-    "attention and reservation checks, status with residuals. direct: the image I/O alone, in one thread, no ring."
-)
+WIDTH = 116
+LEGEND = """\
+Latencies in microseconds; cpu: microseconds of CPU time an I/O; kicks: events sent an I/O; I initiator, T target;
++-: half the distance between best and worst round. All do the same image I/O. blkif: one look at the unit's state, no
+CDB. srp: CDB, task set, unit attention and reservation checks, status with residuals. direct: one thread, no ring."""
 
 
 def _size(nbytes: int) -> str:
     return f"{nbytes // 1024}k" if nbytes % 1024 == 0 else str(nbytes)
 
 
+def _number(value: float) -> str:
+    """About three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def _spread(result: dict[str, Any]) -> str:
     """Half the distance between the best and the worst round, in per cent."""
     iops = [one["iops"] for one in result["rounds"]]
     middle = result["iops"]
-    return f"±{(max(iops) - min(iops)) / 2 / middle * 100:.0f}%" if middle else ""
+    return f"{(max(iops) - min(iops)) / 2 / middle * 100:.0f}%" if middle else ""
+
+
+COLUMNS = ("IOPS", "+-", "MB/s", "p50", "p99", "p99.9", "max", "cpu I", "cpu T", "kicks I", "kicks T")
+
+
+def _table(title: str, **keywords: Any) -> Table:
+    return Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title_justify="left", **keywords)
 
 
 def _results(document: dict[str, Any]) -> Table:
-    table = Table(title="blkif, SCSI over SRP, and the image alone", caption=WHAT_RUNS, caption_justify="left")
+    table = _table("blkif, SCSI over SRP, and the image alone")
     table.add_column("workload", no_wrap=True)
     table.add_column("protocol", no_wrap=True)
-    for name in ("IOPS", "spread", "MB/s", "p50", "p99", "p99.9", "max us", "cpu I", "cpu T us", "kicks I", "kicks T"):
+    for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     last = None
     for result in document["results"]:
         key = (result["workload"], result["block_size"], result["queue_depth"])
         if last not in (None, key):
-            table.add_section()
+            table.add_row()
         label = f"{key[0]} {_size(key[1])} qd{key[2]}" if key != last else ""
         last = key
         latency, cpu, kicks = result["latency_us"], result["cpu_us_per_io"], result["kicks_per_io"]
         table.add_row(
             label,
             result["protocol"],
-            f"{result['iops']:,.0f}",
+            _number(result["iops"] / 1000) + "k",
             _spread(result),
-            f"{result['mb_per_s']:,.0f}",
-            *(f"{latency[name]:,.1f}" for name in ("p50", "p99", "p99_9")),
-            f"{latency['max']:,.0f}",
-            f"{cpu['initiator']:.2f}",
-            f"{cpu['target']:.2f}",
+            _number(result["mb_per_s"]),
+            *(_number(latency[name]) for name in ("p50", "p99", "p99_9", "max")),
+            _number(cpu["initiator"]),
+            _number(cpu["target"]),
             f"{kicks['initiator']:.3f}",
             f"{kicks['target']:.3f}",
         )
@@ -56,7 +69,7 @@ def _results(document: dict[str, Any]) -> Table:
 
 
 def _ratios(document: dict[str, Any]) -> Table:
-    table = Table(title="ratios of IOPS: median of paired rounds [90 % interval]")
+    table = _table("ratios of IOPS: median of paired rounds [90 % interval]")
     table.add_column("workload", no_wrap=True)
     names = ("srp_over_blkif", "srp_over_direct", "blkif_over_direct")
     for name in names:
@@ -73,9 +86,11 @@ def _ratios(document: dict[str, Any]) -> Table:
 def show(document: dict[str, Any]) -> None:
     """Print both tables and where they came from."""
     console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=132)
+    if console.width < WIDTH:
+        console = Console(highlight=False, markup=False, width=WIDTH)
     console.print(_results(document))
+    console.print(LEGEND, soft_wrap=True)
+    console.print()
     console.print(_ratios(document))
     place = document["environment"]
     console.print(
