@@ -37,7 +37,7 @@ class RingLane:
         self._device = device
         self._lun = lun_field.encode(lun)
         self._block_nbytes = logical_block_nbytes
-        self._channel = device.channel
+        (self._channel,) = device.natives
         self._memory = device.memory
         self.target_pid = device.target_info.pid
         self._buffers: tuple[int, int] | None = None
