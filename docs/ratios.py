@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Draws docs/ratios.svg from the JSON that bench/compare.py wrote: `python docs/ratios.py docs/bench.json docs/ratios.svg`.
+"""Draws docs/ratios.svg from what bench/compare.py --json wrote: `docs/ratios.py docs/bench.json docs/ratios.svg`.
 
 Knows the bench's schema and SVG; needs nothing beyond the standard library. Same JSON, same picture.
 """
@@ -19,7 +19,8 @@ FONT = 'font-family="DejaVu Sans, Verdana, sans-serif"'
 
 
 def _text(x: float, y: float, text: str, *, size: int = 13, anchor: str = "start", colour: str = "#222") -> str:
-    return f'<text x="{x:g}" y="{y:g}" {FONT} font-size="{size}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>'
+    style = f'{FONT} font-size="{size}" text-anchor="{anchor}" fill="{colour}"'
+    return f'<text x="{x:g}" y="{y:g}" {style}>{escape(text)}</text>'
 
 
 def _label(row: dict[str, Any]) -> str:
