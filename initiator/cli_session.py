@@ -51,7 +51,7 @@ class Session:
         self.lun = named or 0
         self._initiator: Initiator | None = None
         self._vbd: Vbd | None = None
-        self._attention_absorbed = False
+        self._greeted: set[int] = set()
 
     def __enter__(self) -> Session:
         return self
@@ -117,12 +117,13 @@ class Session:
     def execute(self, cdb: bytes, *, lun: int | None = None, data_in: int = 0, data_out: bytes = b"") -> bytes:
         """Run a command and return its data. Raises CliError for every status but GOOD and CONDITION MET.
 
-        One unit attention that only says "power on, reset or nexus loss" is expected by whoever comes anew, and is
-        absorbed.
+        One unit attention that only says "power on, reset or nexus loss" is expected of each logical unit by whoever comes
+        anew, and is absorbed.
         """
+        number = self.lun if lun is None else lun
         done = self.attempt(cdb, lun=lun, data_in=data_in, data_out=data_out)
-        if not self._attention_absorbed and done.status == CHECK_CONDITION and self._is_power_on(done.sense):
-            self._attention_absorbed = True
+        if number not in self._greeted and done.status == CHECK_CONDITION and self._is_power_on(done.sense):
+            self._greeted.add(number)
             done = self.attempt(cdb, lun=lun, data_in=data_in, data_out=data_out)
         if done.status not in (GOOD, CONDITION_MET):
             raise self.failure(done.status, done.sense)

@@ -32,6 +32,7 @@ def run(*command, data=None, env=None, timeout=60, **keywords):
     """Run a program to its end, with nothing of the caller's VSCSI_URI."""
     environment = {name: value for name, value in os.environ.items() if name != "VSCSI_URI"} | (env or {})
     words = [str(word) for word in command]
+    keywords.setdefault("cwd", "/")
     if data is None:
         keywords.setdefault("stdin", subprocess.DEVNULL)
     done = subprocess.run(

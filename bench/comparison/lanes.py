@@ -39,7 +39,7 @@ class RingLane:
         self._block_nbytes = logical_block_nbytes
         (self._channel,) = device.natives
         self._memory = device.memory
-        self.target_pid = device.target_info.pid
+        self.target_pid = device.connection.peer.pid
         self._buffers: tuple[int, int] | None = None
 
     @property

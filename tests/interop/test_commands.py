@@ -248,6 +248,9 @@ def test_raw_writes(disk):
     first = disk.initiator("raw", "2a 00 00 00 00 05 00 00 01 00", "--out", block)
     assert first.status == 6, "a new nexus: unit attention first"
     assert disk.image.read_bytes() == disk.pattern
+    second = disk.initiator("raw", "--clear-attention", "2a 00 00 00 00 05 00 00 01 00", "--out", block)
+    assert second.status == 0, second.err
+    assert disk.image.read_bytes()[2560:3072] == b"\xcc" * 512
     for attribute in ("simple", "ordered", "head-of-queue"):
         command = ["raw", "12 00 00 00 05 00", "--in", "5", "--task-attribute", attribute]
         assert disk.initiator(*command).status == 0
