@@ -43,6 +43,16 @@ def run(*command, data=None, env=None, timeout=60, **keywords):
     return Done(done.returncode, done.stdout, err)
 
 
+def one_line(done, status, *words):
+    """It ended with this status and one line on stderr that has these words."""
+    assert done.status == status, (done.status, done.err)
+    assert done.err.startswith("vscsi-initiator"), done.err
+    assert done.err.count("\n") == 1, done.err
+    for word in words:
+        assert word in done.err
+    return done
+
+
 def tool(name):
     """A program of the system; the test is skipped where it is not installed."""
     path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")

@@ -16,6 +16,8 @@ from vscsi.cli import CliError, ExitStatus
 
 needs_sg3 = pytest.mark.skipif(shutil.which("sg_decode_sense") is None, reason="needs sg3-utils")
 
+PROG = "prog"
+
 STATUSES = [
     # key, asc, ascq, information valid, expected: sg3_utils(8), EXIT STATUS
     (0x0, 0x00, 0x00, False, 20),
@@ -155,9 +157,9 @@ def test_run_turns_errors_into_statuses(capsys):
         def body():
             raise error
 
-        return cli.run("prog", body)
+        return cli.run(PROG, body)
 
-    assert cli.run("prog", lambda: 36) == 36
+    assert cli.run(PROG, lambda: 36) == 36
     assert fails(CliError("no\nsuch thing", 5)) == 5
     assert capsys.readouterr().err == "prog: no such thing\n"
     assert fails(KeyboardInterrupt()) == 130
@@ -171,7 +173,7 @@ def test_own_bugs_are_not_hidden():
         raise AssertionError("a bug")
 
     with pytest.raises(AssertionError):
-        cli.run("prog", body)
+        cli.run(PROG, body)
 
 
 def test_argument_checks_range():
@@ -187,4 +189,4 @@ def test_complain_survives_a_closed_stream():
         def write(self, text):
             raise OSError(errno.EPIPE, "gone")
 
-    cli.complain("prog", "message", Closed())
+    cli.complain(PROG, "message", Closed())

@@ -9,9 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-WIDTH = 116
+WIDTH = 118
 LEGEND = """\
-Latencies in microseconds; cpu: microseconds of CPU time an I/O; kicks: events sent an I/O; I initiator, T target;
+Latencies in microseconds; cpu: microseconds of CPU time an I/O; kick: events sent an I/O; I initiator, T target;
 +-: half the distance between best and worst round. All do the same image I/O. blkif: one look at the unit's state, no
 CDB. srp: CDB, task set, unit attention and reservation checks, status with residuals. direct: one thread, no ring."""
 
@@ -22,6 +22,8 @@ def _size(nbytes: int) -> str:
 
 def _number(value: float) -> str:
     """About three digits."""
+    if value >= 10000:
+        return f"{value / 1000:.0f}k"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -32,7 +34,7 @@ def _spread(result: dict[str, Any]) -> str:
     return f"{(max(iops) - min(iops)) / 2 / middle * 100:.0f}%" if middle else ""
 
 
-COLUMNS = ("IOPS", "+-", "MB/s", "p50", "p99", "p99.9", "max", "cpu I", "cpu T", "kicks I", "kicks T")
+COLUMNS = ("IOPS", "+-", "MB/s", "p50", "p99", "p99.9", "max", "cpu I", "cpu T", "kick I", "kick T")
 
 
 def _table(title: str, **keywords: Any) -> Table:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""vscsi-initiator on bad days: mistakes, targets that are not there or go away. One line, the right status."""
+
+import subprocess
+import time
+
+import pytest
+from programs import BIN, one_line, run
+
+INITIATOR = BIN / "vscsi-initiator"
+
+
+def test_no_target(folder):
+    one_line(run(INITIATOR, "--socket", folder / "none.sock", "inquiry"), 15, "none.sock")
+    env = {"XDG_RUNTIME_DIR": str(folder)}
+    one_line(run(INITIATOR, "inquiry", env=env), 15, str(folder))
+
+
+def test_unknown_lun(disk):
+    one_line(disk.initiator("--lun", "9", "turs"), 5, "logical unit not supported")
+    assert "PQual=3" in disk.initiator("--lun", "9", "inquiry").text
+    assert disk.initiator("--lun", "9", "read", "--blocks", "1").status == 5
+    blkif = disk.initiator("--lun", "9", "--protocol", "blkif", "read", "--blocks", "1")
+    assert blkif.status == 15, blkif.err
+
+
+def test_out_of_range(disk):
+    one_line(disk.initiator("read", "--lba", "16384", "--blocks", "1"), 22, "out of range")
+    one_line(disk.initiator("read", "--lba", "16383", "--blocks", "2"), 22, "out of range")
+    one_line(disk.initiator("--lun", "0", "write", "--lba", "16383", data=bytes(1024)), 22)
+    one_line(disk.initiator("read", "--lba", "1M"), 22)
+    assert disk.image.read_bytes() == disk.pattern
+
+
+def test_read_only(serve, folder):
+    image = folder / "ro.img"
+    image.write_bytes(bytes(1 << 20))
+    target = serve(f"0={image},ro")
+    one_line(target.initiator("--lun", "0", "write", data=bytes(512)), 7, "write protected")
+    assert target.initiator("--lun", "0", "--protocol", "blkif", "write", data=bytes(512)).status != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["raw", "zz"], 1, "hex"),
+        (["raw", "12"], 1, "6 to"),
+        (["inquiry", "--page", "nonsense"], 1, "nonsense"),
+        (["inquiry", "--page", "0x100"], 1, "0x100"),
+        (["read", "--lba", "12q"], 1, "12q"),
+        (["readcap", "--hex", "--raw"], 1, "not allowed"),
+        (["nonsense"], 1, "nonsense"),
+        ([], 1, "COMMAND"),
+        (["--lun", "99999", "inquiry"], 1, "99999"),
+        (["--timeout", "0", "inquiry"], 1, "0"),
+        (["--uri", "http://x", "inquiry"], 1, "http://x"),
+        (["--protocol", "blkif", "inquiry"], 31, "blkif"),
+        (["--protocol", "nfs", "read"], 1, "nfs"),
+        (["write", "/dev/null"], 31, "name the logical unit"),
+        (["--protocol", "blkif", "sync", "--lba", "3"], 31, "whole disk"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_mistakes_are_one_line(disk, arguments, status, words):
+    one_line(disk.initiator(*arguments), status, words)
+
+
+def test_files_that_are_not_there(disk):
+    one_line(disk.initiator("--lun", "0", "write", disk.folder / "none"), 15, "none")
+    one_line(disk.initiator("read", disk.folder / "none" / "file"), 15, "none")
+    one_line(disk.initiator("raw", "120000002400", "--out", disk.folder / "none"), 15, "none")
+
+
+def test_closed_pipe_is_quiet(disk):
+    command = f"'{INITIATOR}' --socket '{disk.socket}' read | head -c 10 | wc -c; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["10", "141"]
+    assert done.stderr == ""
+
+
+def test_target_killed_under_a_read(serve):
+    target = serve("0=null:1T")
+    process = subprocess.Popen(
+        [INITIATOR, "--socket", target.socket, "read"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1)
+    target.process.kill()
+    target.process.wait()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 99, err
+    assert err.count("\n") == 1
+    assert err.startswith("vscsi-initiator: read: ")
+
+
+def test_target_stopped_under_a_read(serve):
+    target = serve("0=null:1T")
+    process = subprocess.Popen(
+        [INITIATOR, "--socket", target.socket, "read"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1)
+    assert target.stop() == 0
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 99, err
+    assert err.count("\n") == 1
