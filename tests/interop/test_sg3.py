@@ -13,8 +13,13 @@ PAGES = ["sv", "sn", "di", "ei", "bl", "bdc", "lbpv"]
 
 def test_sg_inq_decodes_raw_through_a_pipe(disk):
     sg_inq = tool("sg_inq")
-    command = f"'{BIN}/vscsi-initiator' --socket '{disk.socket}' inquiry --raw | {sg_inq} --raw --inhex=-"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
+    raw = subprocess.Popen(
+        [BIN / "vscsi-initiator", "--socket", disk.socket, "inquiry", "--raw"], stdout=subprocess.PIPE
+    )
+    command = [sg_inq, "--raw", "--inhex=-"]
+    done = subprocess.run(command, stdin=raw.stdout, capture_output=True, text=True, timeout=60, check=False)
+    raw.stdout.close()
+    assert raw.wait(30) == 0
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert " Vendor identification: VSCSI" in done.stdout
