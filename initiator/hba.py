@@ -202,9 +202,9 @@ class SrpChannel:
         elif step.action is Action.CLOSE:
             why = text(self.device.nodes(), "error", "the target closes the device")
             self.lost(-errno.ECONNRESET, why)
-            self.device.enter(XenbusState.CLOSING)
+            self.device.end(XenbusState.CLOSING)
         elif step.action is Action.FINISH:
-            self.device.enter(XenbusState.CLOSED)
+            self.device.end(XenbusState.CLOSED)
 
     def lost(self, rc: int, why: str) -> None:
         """The channel is over: takes what was published, fails the rest."""
@@ -243,10 +243,8 @@ class SrpChannel:
         try:
             if device.connection.closed:
                 return False
-            if device.state is not XenbusState.CLOSED:
-                if device.state is not XenbusState.CLOSING:
-                    device.enter(XenbusState.CLOSING)
-                device.enter(XenbusState.CLOSED)
+            device.end(XenbusState.CLOSING)
+            device.end(XenbusState.CLOSED)
             ends = (XenbusState.CLOSED, XenbusState.UNKNOWN)
             device.connection.wait_for(lambda: device.machine.peer in ends, LEAVE_SECONDS, "the target to let go")
             device.remove()

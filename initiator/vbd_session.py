@@ -117,9 +117,9 @@ class VbdSession:
             self.lost(-errno.ECONNRESET, "the target closed the device")
         elif step.action is Action.CLOSE:
             self.lost(-errno.ECONNRESET, text(self.device.nodes(), "error", "the target closes the device"))
-            self.device.enter(XenbusState.CLOSING)
+            self.device.end(XenbusState.CLOSING)
         elif step.action is Action.FINISH:
-            self.device.enter(XenbusState.CLOSED)
+            self.device.end(XenbusState.CLOSED)
 
     def lost(self, rc: int, why: str) -> None:
         for queue in self.queues:
@@ -172,10 +172,8 @@ class VbdSession:
         with contextlib.suppress(BusError, ProtocolError):
             if device.connection.closed:
                 return
-            if device.state is not XenbusState.CLOSED:
-                if device.state is not XenbusState.CLOSING:
-                    device.enter(XenbusState.CLOSING)
-                device.enter(XenbusState.CLOSED)
+            device.end(XenbusState.CLOSING)
+            device.end(XenbusState.CLOSED)
             ends = (XenbusState.CLOSED, XenbusState.UNKNOWN, XenbusState.INIT_WAIT)
             device.connection.wait_for(lambda: device.machine.peer in ends, LEAVE_SECONDS, "the target to let go")
             device.remove()

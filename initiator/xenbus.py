@@ -16,6 +16,7 @@ from vscsi.nodes import text
 
 log = logging.getLogger("vscsi.initiator")
 
+_CLOSING_OR_CLOSED = frozenset({XenbusState.CLOSING, XenbusState.CLOSED})
 _ENDS = frozenset({Action.CLOSE, Action.FINISH, Action.LOST})
 
 
@@ -58,6 +59,16 @@ class Device:
             self._write({**(nodes or {}), "state": state.node})
         if step is not None:
             self._tell(step)
+
+    def end(self, state: XenbusState) -> None:
+        """Enters CLOSING or CLOSED, unless the device is there already or past it.
+
+        Our own wish to close and the target's may come at once, in two threads.
+        """
+        past = {XenbusState.CLOSING: _CLOSING_OR_CLOSED, XenbusState.CLOSED: {XenbusState.CLOSED}}[state]
+        with self._lock:
+            if self.state not in past:
+                self.enter(state)
 
     def expect(self, action: Action, timeout: float) -> None:
         """Returns when that step is due. ConnectError: the target closes the device, breaks the rules, or is silent."""
