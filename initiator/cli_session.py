@@ -117,7 +117,7 @@ class Session:
     def execute(self, cdb: bytes, *, lun: int | None = None, data_in: int = 0, data_out: bytes = b"") -> bytes:
         """Run a command and return its data. Raises CliError for every status but GOOD and CONDITION MET.
 
-        One unit attention that only says "power on, reset or nexus loss" is what each logical unit has for whoever comes
+        One unit attention that only says "power on, reset or nexus loss" is what each logical unit tells whoever comes
         anew: it is absorbed.
         """
         number = self.lun if lun is None else lun

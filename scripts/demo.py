@@ -33,11 +33,10 @@ def say(text: str) -> None:
     print(f"\n{bold}== {text}{plain}", flush=True)
 
 
-def run(*command: str | Path, show: bool = True) -> None:
+def run(*command: str | Path) -> None:
     """Run a command before the user's eyes."""
     words = [str(word) for word in command]
-    if show:
-        print("$ " + " ".join([Path(words[0]).name, *words[1:]]), flush=True)
+    print("$ " + " ".join([Path(words[0]).name, *words[1:]]), flush=True)
     done = subprocess.run(words, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise DemoError(f"{Path(words[0]).name} ended with exit status {done.returncode}")
@@ -102,6 +101,8 @@ def start_target(folder: Path, image: Path, scratch: Path) -> subprocess.Popen[b
 
 def demonstrate(folder: Path) -> None:
     """The whole show. Raises DemoError."""
+    os.chdir(folder)
+    folder = Path()
     image, scratch = folder / "disk.img", folder / "scratch.img"
     say("an image")
     ext4 = make_image(image, folder)
@@ -120,7 +121,7 @@ def demonstrate(folder: Path) -> None:
         raise DemoError("the image that was served read-only has changed")
 
     say("native blkif and SCSI over the same ring, compared (--quick: rough; bench/compare.py takes its time)")
-    run(sys.executable, ROOT / "bench" / "compare.py", "--quick", show=True)
+    run(sys.executable, ROOT / "bench" / "compare.py", "--quick")
 
 
 def use(folder: Path, image: Path, scratch: Path, *, ext4: bool) -> None:

@@ -11,11 +11,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from initiator.vbd import Vbd
-
 from initiator import Initiator
 from initiator.native import ffi as initiator_ffi
 from initiator.native import lib as initiator_lib
+from initiator.vbd import Vbd
 from vscsi.native import ffi
 from vscsi.scsi import lun as lun_field
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from initiator.cli_session import Session
 
 HELP = "the logical units, one a line"
-DESCRIPTION = "List the target's logical units as lsscsi does. With -v, tell who the target is."
+DESCRIPTION = "List the target's logical units as lsscsi does. With -v, tell who the target is; -vv and -vvv show CDBs and sense data."
 EXAMPLES = """\
   vscsi-initiator list
   vscsi-initiator list --size
@@ -97,13 +97,15 @@ def run(args: argparse.Namespace, session: Session) -> int:
     """Ask and show."""
     from initiator.cli_session import emit, emit_json
 
+    who_too = session.verbose > 0
+    session.verbose = max(session.verbose - 1, 0)  # the first -v asks for the target, the next ones for CDBs and sense
     units = _logical_units(session, sizes=args.size or args.json)
     if args.json:
         for unit in units:
             unit.update({key: unit[key].rstrip() for key in ("vendor", "product", "revision")})
         emit_json({"target": _identity(session), "logical_units": units})
         return ExitStatus.OK
-    if session.verbose:
+    if who_too:
         who = _identity(session)
         emit(
             [
