@@ -104,7 +104,7 @@ class Session:
         """Where the target listens."""
         from vscsi.bus.local import default_socket_path
 
-        return str(self.path or default_socket_path())
+        return str((self.path or default_socket_path()).absolute())
 
     def uri_of(self, lun: int) -> str:
         """The URI of a logical unit of this target."""

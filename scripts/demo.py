@@ -96,6 +96,7 @@ def start_target(folder: Path, image: Path, scratch: Path) -> subprocess.Popen[b
             process.kill()
             raise DemoError("vscsi-target did not become ready")
         time.sleep(0.02)
+    time.sleep(0.2)  # it says where it listens just after that
     return process
 
 

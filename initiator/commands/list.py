@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from initiator.cli_session import Session
 
 HELP = "the logical units, one a line"
-DESCRIPTION = "List the target's logical units as lsscsi does. With -v, tell who the target is; -vv and -vvv show CDBs and sense data."
+DESCRIPTION = """\
+List the target's logical units as lsscsi does. With -v, tell who the target is; -vv and -vvv show CDBs and sense data."""
 EXAMPLES = """\
   vscsi-initiator list
   vscsi-initiator list --size
