@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 HELP = "the logical units, one a line"
 DESCRIPTION = """\
-List the target's logical units as lsscsi does. With -v, tell who the target is; -vv and -vvv show CDBs and sense data."""
+List the target's logical units as lsscsi does. With -v, tell who the target is; with more -v, show CDBs and sense."""
 EXAMPLES = """\
   vscsi-initiator list
   vscsi-initiator list --size
