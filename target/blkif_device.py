@@ -105,7 +105,10 @@ class BlkifDevice(Device):
         if self.stopping:
             return
         _, text = self.server.errors.get(error, (0, f"error {error}"))
-        self.peer_may_be_gone(lambda: self.fail(text))
+        if error == self.server.native.VT_ERROR_EVENT_CHANNEL:
+            self.peer_may_be_gone(lambda: self.fail(text))
+        else:
+            self.fail(text)
 
     def on_absent(self) -> None:
         """The vbd is on offer again, as it was before anybody asked for it."""

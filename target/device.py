@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vscsi.target")
 
+LAST_WORDS_SECONDS = 0.1
+"""How much longer than its event channels the connection of a dead initiator may last."""
+
 
 class MappedRing:
     """A ring's pages as we see them, in use until closed. Raises RemoteProtocolError if they are not granted."""
@@ -58,6 +61,7 @@ class Device:
         self._after_stop: State | None = None
         self._seen: str | None = None
         self._running: set[int] = set()
+        self._connections = 0
 
     def __str__(self) -> str:
         return f"{self.peer} {self.kind}/{self.devid}"
@@ -147,6 +151,7 @@ class Device:
         self.enter(State.INIT_WAIT, {**nodes, **self.offer(), "error": None})
 
     def _connect(self, step: Step) -> None:
+        self._connections += 1
         try:
             nodes = self.connect()
         except KeyError as error:
@@ -178,10 +183,18 @@ class Device:
         self.end()
 
     def peer_may_be_gone(self, otherwise: Callable[[], None]) -> None:
-        """A closed event channel mostly means that the initiator has died: then that is what is told."""
+        """A closed event channel mostly means that the initiator has died: then that alone is told.
+
+        The kernel closes a dead process's descriptors one by one; the connection may be the last.
+        """
         self.server.serve(self.peer)
-        if not self.peer.vanished:
-            otherwise()
+        connected = self._connections
+
+        def judge() -> None:
+            if not self.peer.vanished and not self.stopping and self._connections == connected:
+                otherwise()
+
+        self.server.later(LAST_WORDS_SECONDS, judge)
 
     def end(self) -> None:
         """Ends the device from our side: stops its channels, then Closing."""

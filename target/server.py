@@ -100,6 +100,7 @@ class Server:
         self.channels: dict[int, Device] = {}
         self.on_ready: Callable[[], None] = lambda: None
         self._calls: deque[Callable[[], None]] = deque()
+        self._timers: list[tuple[float, Callable[[], None]]] = []
         self._stop = False
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.selector = selectors.DefaultSelector()
@@ -146,6 +147,10 @@ class Server:
         """Runs `function` in the serving thread, soon. From any thread."""
         self._calls.append(function)
         self._wake()
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Runs `function` once that time has passed. Only from the serving thread."""
+        self._timers.append((time.monotonic() + seconds, function))
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # full: it is awake already; closed: it is over
@@ -221,9 +226,15 @@ class Server:
     def _turn(self, timeout: float) -> None:
         for peer in self.peers:
             self._watch_writing(peer)
+        now = time.monotonic()
+        due = [function for deadline, function in self._timers if deadline <= now]
+        self._timers = [timer for timer in self._timers if timer[0] > now]
+        for function in due:
+            function()
+        timeout = min([timeout, *(max(0.0, deadline - now) for deadline, _ in self._timers)])
         for key, mask in self.selector.select(timeout):
-            now = self.selector.get_map().get(key.fd)
-            if now is None or now.data is not key.data:
+            current = self.selector.get_map().get(key.fd)
+            if current is None or current.data is not key.data:
                 continue  # gone since, or the number stands for something else by now
             try:
                 key.data(mask)

@@ -105,7 +105,10 @@ class SrpDevice(Device):
         if self.stopping:
             return
         reason, text = self.server.errors.get(error, (shared.SRP_TLO_NO_REASON, f"error {error}"))
-        self.peer_may_be_gone(lambda: self.break_off(reason, text))
+        if error == self.server.native.VT_ERROR_EVENT_CHANNEL:
+            self.peer_may_be_gone(lambda: self.break_off(reason, text))
+        else:
+            self.break_off(reason, text)
 
     def break_off(self, reason: int, text: str) -> None:
         """The peer broke SRP: T_LOGOUT with that reason, an `error` node, one log line."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Target and initiator as processes of their own: signals, and the death of either."""
 
+import logging
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ def target(tmp_path):
     made.stop()
 
 
-def test_vanished_initiator_leaves_nothing_behind(target):
+def test_vanished_initiator_leaves_nothing_behind(target, caplog):
     code = textwrap.dedent(
         """
         import os, sys
@@ -51,6 +52,7 @@ def test_vanished_initiator_leaves_nothing_behind(target):
         child.wait()
         child.stdout.close()
     target.until(lambda: not target.server.channels and not target.server.peers, "everything is released")
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING], "a death is told once, and is no error"
     channel = target.raw().srp()
     channel.login(A)
     assert absorb_attention(channel)[12:14] == b"\x29\x07"
