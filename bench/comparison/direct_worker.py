@@ -22,7 +22,8 @@ def main() -> int:
     while len(wanted := sys.stdin.buffer.read(nbytes)) == nbytes:
         ffi.buffer(spec)[:] = wanted
         result = ffi.new("struct vscsi_load_result *")
-        status = lib.vt_direct_load(fd, 0, lib.VT_ENGINE_AUTO, nowait, spec, result)
+        # Write back, as the target has it unless told otherwise: else every write would be durable at once.
+        status = lib.vt_direct_load(fd, lib.VT_LU_WRITE_CACHE, lib.VT_ENGINE_AUTO, nowait, spec, result)
         sys.stdout.buffer.write(int(status).to_bytes(4, sys.byteorder, signed=True) + bytes(ffi.buffer(result)))
         sys.stdout.buffer.flush()
     return 0
