@@ -8,6 +8,7 @@ import contextlib
 import errno
 import logging
 import os
+import threading
 from typing import Any
 
 from initiator.channel import Channel, Poller
@@ -30,7 +31,11 @@ KIND = "vscsi-srp"
 LOGIN_TAG, LOGOUT_TAG = 1, 2
 LEAVE_SECONDS = 2.0
 """How long an orderly end may take before we simply go."""
+LOGOUT_SECONDS = 0.5
+"""How long the target has to act on I_LOGOUT."""
 SLOT: int = lib.VSCSI_SRP_SLOT
+_GONE = (XenbusState.CLOSED, XenbusState.UNKNOWN)
+_LEAVING = (XenbusState.CLOSING, *_GONE)
 
 
 class ReverseRing:
@@ -93,6 +98,7 @@ class SrpChannel:
     ) -> None:
         self._poller = poller
         self._closing = False
+        self._reverse_lock = threading.Lock()
         self.session = srp.InitiatorSession()
         self.device = Device(connection, KIND, devid)
         self.device.begin({})
@@ -121,6 +127,9 @@ class SrpChannel:
         except RemoteProtocolError as error:
             self.leave(orderly=False)
             raise ConnectError(f"the target broke the protocol: {error}") from error
+        except InitiatorError as error:
+            self.leave(orderly=False)
+            raise ConnectError(str(error)) from error
         except BaseException:
             self.leave(orderly=False)
             raise
@@ -169,18 +178,21 @@ class SrpChannel:
     # ---- what the target says by itself; in the poller's thread ----
 
     def _on_reverse(self) -> None:
-        gone = self.reverse.drain_event() < 0
-        try:
-            while (data := self.reverse.take()) is not None:
-                iu = self.session.receive(data, srp.Ring.REVERSE)
-                if iu is not None:
-                    self._on_iu(iu)
-        except ProtocolError as error:
-            log.warning("%s: %s", self.device.name, error)
-            self.lost(-errno.EPROTO, str(error))
-            gone = True
-        if gone:
-            self._poller.remove(self.reverse.fd)
+        with self._reverse_lock:
+            if self._closing:  # the page may be somebody else's by now
+                return
+            gone = self.reverse.drain_event() < 0
+            try:
+                while (data := self.reverse.take()) is not None:
+                    iu = self.session.receive(data, srp.Ring.REVERSE)
+                    if iu is not None:
+                        self._on_iu(iu)
+            except ProtocolError as error:
+                log.warning("%s: %s", self.device.name, error)
+                self.lost(-errno.EPROTO, str(error))
+                gone = True
+            if gone:
+                self._poller.remove(self.reverse.fd)
 
     def _on_iu(self, iu: srp.Iu) -> None:
         if isinstance(iu, srp.TLogout):
@@ -218,15 +230,17 @@ class SrpChannel:
 
     def leave(self, *, orderly: bool = True) -> None:
         """Logs out and closes the device, as far as the target plays along; takes memory back. Idempotent."""
-        if self._closing:
-            return
-        self._closing = True
+        with self._reverse_lock:
+            if self._closing:
+                return
+            self._closing = True
         ring = getattr(self, "ring", None)
         reverse = getattr(self, "reverse", None)
         if ring is not None:
             if orderly and self.alive and self.session.state is srp.State.LIVE:
                 data = self.session.send(srp.ILogout(tag=LOGOUT_TAG))
-                lib.vi_channel_send(self.c, data, len(data))
+                if lib.vi_channel_send(self.c, data, len(data)) == 0:
+                    self._await(_LEAVING, LOGOUT_SECONDS)  # else our states might overtake the IU
             ring.fail(-errno.ESHUTDOWN)
         unmapped = self._close_device()
         if reverse is not None:
@@ -237,6 +251,16 @@ class SrpChannel:
                 if owner is not None:
                     owner.release()
 
+    def _await(self, states: tuple[XenbusState, ...], seconds: float) -> bool:
+        """Whether the target enters one of these states in time."""
+        device = self.device
+        try:
+            device.connection.wait_for(lambda: device.machine.peer in states, seconds, "the target to let go")
+        except BusError as error:
+            log.debug("%s: %s", device.name, error)
+            return False
+        return True
+
     def _close_device(self) -> bool:
         """True if the target has unmapped everything."""
         device = self.device
@@ -245,8 +269,8 @@ class SrpChannel:
                 return False
             device.end(XenbusState.CLOSING)
             device.end(XenbusState.CLOSED)
-            ends = (XenbusState.CLOSED, XenbusState.UNKNOWN)
-            device.connection.wait_for(lambda: device.machine.peer in ends, LEAVE_SECONDS, "the target to let go")
+            if not self._await(_GONE, LEAVE_SECONDS):
+                return False
             device.remove()
             return True
         except (BusError, ProtocolError) as error:

@@ -94,7 +94,10 @@ class Vbd:
         except BaseException:
             self.connection.close()
             raise
-        self.connection.on_close = lambda why: self.session.lost(-errno.EPIPE, why)
+        self.connection.on_close = self._on_close
+
+    def _on_close(self, why: str) -> None:
+        self.session.lost(-errno.EPIPE, why)
 
     def _find(self) -> None:
         """The target publishes its disks right after the connection; a moment is theirs to appear."""

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from initiator.channel import Channel
-from initiator.errors import ConnectError, TransportError
+from initiator.errors import ConnectError, InitiatorError, TransportError, transport_error
 from initiator.native import lib
 from initiator.xenbus import Device
 from vscsi import blkif
@@ -51,6 +51,7 @@ class VbdSession:
         self._wanted = (ring_pages, queues, persistent, spin_us)
         self._on_update = on_update
         self._closing = False
+        self._lost: tuple[int, str] | None = None
         self._ready = threading.Event()
         """Cleared while suspended."""
         self.device = Device(connection, KIND, devid)
@@ -62,6 +63,9 @@ class VbdSession:
         except RemoteProtocolError as error:
             self.leave()
             raise ConnectError(f"the target broke the protocol: {error}") from error
+        except InitiatorError as error:
+            self.leave()
+            raise ConnectError(str(error)) from error
         except BaseException:
             self.leave()
             raise
@@ -122,6 +126,8 @@ class VbdSession:
             self.device.end(XenbusState.CLOSED)
 
     def lost(self, rc: int, why: str) -> None:
+        """The device is over: takes what was published, fails the rest, and whoever waits for a resume."""
+        self._lost = self._lost or (rc, why)
         for queue in self.queues:
             queue.drain(rc, why)
         self._ready.set()
@@ -130,6 +136,8 @@ class VbdSession:
         """Returns once requests may be sent (again). TransportError if that takes too long."""
         if not self._ready.wait(timeout):
             raise TransportError("the device is suspended")
+        if self._lost is not None:
+            raise transport_error(*self._lost)
 
     # ---- suspend and resume, as blkfront does ----
 
@@ -147,12 +155,9 @@ class VbdSession:
             ours = self.connection.store.below(self.device.path)
             self._publish({path: None for path in ours if "ring" in path or "event-channel" in path or "queue" in path})
             self._connect()
-        except (ProtocolError, BusError) as error:
+        except (InitiatorError, ProtocolError, BusError) as error:
             self.lost(-errno.ECONNRESET, str(error))
             raise ConnectError(f"cannot resume: {error}") from error
-        except ConnectError:
-            self.lost(-errno.ECONNRESET, "cannot resume")
-            raise
         finally:
             self.device.follow(self._on_step)
         for queue in old:
@@ -165,6 +170,7 @@ class VbdSession:
         if self._closing:
             return
         self._closing = True
+        self._lost = self._lost or (-errno.ESHUTDOWN, "")
         for queue in self.queues:
             queue.fail(-errno.ESHUTDOWN)
         self._ready.set()

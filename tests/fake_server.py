@@ -126,6 +126,7 @@ class Device:
     def conversation(self, iu: Any) -> None:
         if isinstance(iu, srp.ILogout):
             self.server.logouts += 1
+            self.switch(5)
             return
         self.server.logins.append(iu)
         if self.server.login is None:

@@ -331,3 +331,57 @@ def test_stress_connecting(target):
     """The target publishes while we look: whoever comes first, the handshake goes on."""
     for _ in range(60):
         Vbd(target.socket, timeout=3, memory_nbytes=4 * MIB).close()
+
+
+def test_suspended_for_good(own_target):
+    """What waits for a resume that cannot come is told."""
+    disk = Vbd(own_target.socket, timeout=20)
+    disk.suspend()
+    results = []
+
+    def run() -> None:
+        try:
+            disk.read(0, 1)
+        except TransportError as error:
+            results.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    time.sleep(0.1)
+    own_target.stop(signal.SIGKILL)
+    thread.join(5)
+    assert len(results) == 1 and "gone" in results[0]
+    with pytest.raises(ConnectError):
+        disk.resume()
+    disk.close()
+
+
+def test_suspended_too_long(target):
+    with Vbd(target.socket, timeout=0.2) as disk:
+        disk.suspend()
+        with pytest.raises(TransportError, match="suspended"):
+            disk.read(0, 1)
+        disk.resume()
+        assert len(disk.read(0, 1)) == 512
+
+
+def test_blkif_target_goes_while_requests_wait(own_target):
+    disk = Vbd(own_target.socket, timeout=20, queues=2)
+    results: list[str] = []
+
+    def run() -> None:
+        try:
+            while True:
+                disk.read(0, 2048)
+        except TransportError as error:
+            results.append(str(error))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    own_target.stop(signal.SIGKILL)
+    for thread in threads:
+        thread.join(5)
+    assert len(results) == 4
+    disk.close()
