@@ -228,9 +228,11 @@ void vt_channel_publish(struct vt_channel *channel)
     if (state_of(channel) != CHANNEL_STOPPING || channel->in_flight)
         return;
     leave_loop(channel);
+    atomic_fetch_add(&channel->letters, 1);
     atomic_store(&channel->state, CHANNEL_STOPPED);
     channel->stopped_event = (struct vt_event_node){ .type = VT_EVENT_STOPPED, .channel = channel->id };
     vt_event_post(channel->target, &channel->stopped_event);
+    atomic_fetch_sub(&channel->letters, 1);
 }
 
 /* ---- letters from Python ---- */
@@ -305,5 +307,10 @@ static void (*const open_letter[])(struct vt_channel *, const struct vt_letter *
 
 void vt_channel_letter(struct vt_letter *letter)
 {
-    open_letter[letter->kind](letter->channel, letter);
+    struct vt_channel *channel = letter->channel;
+    /* Nothing of a stopped channel may come back into the loop's lists. */
+    if (state_of(channel) != CHANNEL_STOPPED)
+        open_letter[letter->kind](channel, letter);
+    /* The last touch: it may be freed now. */
+    atomic_fetch_sub(&channel->letters, 1);
 }

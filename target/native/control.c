@@ -70,6 +70,7 @@ static int post(struct vt_channel *channel, uint32_t kind, struct vt_letter *let
 {
     letter->kind = kind;
     letter->channel = channel;
+    atomic_fetch_add(&channel->letters, 1);
     vt_loop_letter(channel->loop, letter);
     return 0;
 }
@@ -218,6 +219,14 @@ int vt_channel_remove(struct vt_target *t, uint32_t id)
     pthread_mutex_lock(&t->control);
     struct vt_channel *channel = id < VT_MAX_CHANNELS ? t->channels[id] : NULL;
     int rc = channel ? 0 : -ENOENT;
+    /* A letter that came after STOPPED, such as a second stop: its loop opens it at once. */
+    while (channel && atomic_load(&channel->state) == CHANNEL_STOPPED && atomic_load(&channel->letters) && !t->joined) {
+        pthread_mutex_unlock(&t->control);
+        usleep(50);
+        pthread_mutex_lock(&t->control);
+        channel = t->channels[id];
+        rc = channel ? 0 : -ENOENT;
+    }
     /* After vt_stop no loop is left that could touch it, stopped or not. */
     if (channel && atomic_load(&channel->state) != CHANNEL_STOPPED && !t->joined)
         rc = -EBUSY;

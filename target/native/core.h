@@ -60,6 +60,7 @@ struct vt_channel {
     struct vt_task *cold_first;
     struct vt_task *cold_last;
     _Atomic uint32_t cold_count;
+    _Atomic uint32_t letters;   /* what still points here: letters not yet opened, the loop's last words */
     struct vt_task *tasks;
     struct vt_channel *next_active;
     struct vt_channel *next_dirty;

@@ -133,12 +133,6 @@ static void start_sync(struct vt_task *task)
 static void start_transfer(struct vt_task *task)
 {
     bool read = task->op == VT_OP_READ;
-    if (!read && task->buf[BUF_OUT].described < task->nbytes) {
-        task->result.data_out_nbytes = task->nbytes;
-        vt_result_code(task, VT_SENSE_INVALID_FIELD_IN_COMMAND_IU);
-        vt_task_end(task);
-        return;
-    }
     int rc = vt_srp_map(task, read ? BUF_IN : BUF_OUT, task->nbytes);
     if (rc < 0) {
         map_failed(task, rc);
@@ -157,6 +151,13 @@ static void srp_start(struct vt_task *task)
         task->result.status = status;
         if (status == CHECK_CONDITION)
             vt_result_sense(task, &cause);
+        vt_task_end(task);
+        return;
+    }
+    if (task->op == VT_OP_WRITE && task->buf[BUF_OUT].described < task->nbytes) {
+        /* Nothing is written of a command whose data did not come whole. */
+        task->result.data_out_nbytes = task->nbytes;
+        vt_result_code(task, VT_SENSE_INVALID_FIELD_IN_COMMAND_IU);
         vt_task_end(task);
         return;
     }

@@ -205,6 +205,8 @@ def test_stop_under_load(disk):
         frame = channel.memory.alloc(64)
         channel.send(*(srp_cmd(i, read10(i * 8, 8), in_=direct(frame + 8 + i, 4096)) for i in range(64)))
         channel.stop()
+        for _ in range(round_ % 4):
+            assert lib.vt_channel_stop(disk.t, channel.id) == 0
         channel.remove()
 
 

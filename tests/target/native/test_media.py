@@ -329,6 +329,7 @@ def test_slow_store_gets_checked_and_decoded_commands(rig):
     frame = memory.alloc(2)
     memory.write(frame, b"0123456789" * 200)
     assert code(channel.command(write10(100, 1), out=direct(frame + 8, 512))) == 0x052100
+    assert code(channel.command(write10(7, 2), out=direct(frame + 8, 1000))) == 0x0B0E03
     channel.send(srp_cmd(1, write10(7, 2), out=direct(frame + 8, 1024, va=10)))
     request = rig.request()
     assert (request.op, request.lba, request.blocks, request.fua, request.lu) == (2, 7, 2, 1, 0)
