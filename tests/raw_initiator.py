@@ -91,8 +91,21 @@ def lun_bytes(lun: int) -> bytes:
     return struct.pack(">H6x", lun if lun < 256 else 0x4000 | lun)
 
 
-def srp_cmd(tag, cdb, *, lun=0, attribute=SIMPLE, out=b"", in_=b"", out_format=None, in_format=None, out_count=None,
-            in_count=None, add_cdb=None, solnt=0) -> bytes:
+def srp_cmd(
+    tag,
+    cdb,
+    *,
+    lun=0,
+    attribute=SIMPLE,
+    out=b"",
+    in_=b"",
+    out_format=None,
+    in_format=None,
+    out_count=None,
+    in_count=None,
+    add_cdb=None,
+    solnt=0,
+) -> bytes:
     def count(descriptor):
         return (len(descriptor) - 20) // 16 if len(descriptor) >= 20 else 0
 
@@ -104,11 +117,21 @@ def srp_cmd(tag, cdb, *, lun=0, attribute=SIMPLE, out=b"", in_=b"", out_format=N
     of = format_(out) if out_format is None else out_format
     if_ = format_(in_) if in_format is None else in_format
     return (
-        struct.pack(">BB3xBBBQ4x", 2, solnt, of << 4 | if_, count(out) if out_count is None else out_count,
-                    count(in_) if in_count is None else in_count, tag)
+        struct.pack(
+            ">BB3xBBBQ4x",
+            2,
+            solnt,
+            of << 4 | if_,
+            count(out) if out_count is None else out_count,
+            count(in_) if in_count is None else in_count,
+            tag,
+        )
         + lun_bytes(lun)
         + struct.pack(">BBBB", 0, attribute, 0, len(extra) if add_cdb is None else add_cdb)
-        + cdb[:16] + extra + out + in_
+        + cdb[:16]
+        + extra
+        + out
+        + in_
     )
 
 
@@ -153,9 +176,19 @@ class Channel:
         ends = ffi.new("int[2]")
         assert vlib.vscsi_event_pair(ends) == 0
         self.fd = ends[0]
-        config = ffi.new("struct vt_channel_config *", dict(
-            protocol=self.protocol, event_fd=ends[1], mapper=memory.mapper, ring=self.mapped[0], ring_pages=pages,
-            persistent=persistent, loop=loop, **extra))
+        config = ffi.new(
+            "struct vt_channel_config *",
+            dict(
+                protocol=self.protocol,
+                event_fd=ends[1],
+                mapper=memory.mapper,
+                ring=self.mapped[0],
+                ring_pages=pages,
+                persistent=persistent,
+                loop=loop,
+                **extra,
+            ),
+        )
         self.id = lib.vt_channel_add(rig.t, config)
         os.close(ends[1])
         assert self.id >= 0, self.id
@@ -264,11 +297,23 @@ class Blkif(Channel):
 
 
 def row(opcode, nbytes=10, op=0, *, conflict=0, flags=0, lba=(2, 4), length=(7, 2), fua=0, sa=0, usage=None):
-    return ffi.new("struct vt_command *", {
-        "opcode": opcode, "cdb_nbytes": nbytes, "op": op, "conflict": conflict, "flags": flags,
-        "lba_offset": lba[0], "lba_nbytes": lba[1],
-        "length_offset": length[0], "length_nbytes": length[1], "fua_mask": fua, "service_action": sa,
-        "usage": usage if usage is not None else bytes([opcode]) + b"\xff" * (nbytes - 1)})
+    return ffi.new(
+        "struct vt_command *",
+        {
+            "opcode": opcode,
+            "cdb_nbytes": nbytes,
+            "op": op,
+            "conflict": conflict,
+            "flags": flags,
+            "lba_offset": lba[0],
+            "lba_nbytes": lba[1],
+            "length_offset": length[0],
+            "length_nbytes": length[1],
+            "fua_mask": fua,
+            "service_action": sa,
+            "usage": usage if usage is not None else bytes([opcode]) + b"\xff" * (nbytes - 1),
+        },
+    )
 
 
 class Rig:
@@ -276,9 +321,18 @@ class Rig:
 
     def __init__(self, folder: Path, *, loops=1, spin_ns=0, engine=0, nowait=1, batch=0, abort_limit_ms=0) -> None:
         error = ffi.new("int *")
-        config = ffi.new("struct vt_config *", {
-            "loops": loops, "spin_ns": spin_ns, "engine": engine, "pool_threads": 2, "batch": batch, "nowait": nowait,
-            "abort_limit_ms": abort_limit_ms})
+        config = ffi.new(
+            "struct vt_config *",
+            {
+                "loops": loops,
+                "spin_ns": spin_ns,
+                "engine": engine,
+                "pool_threads": 2,
+                "batch": batch,
+                "nowait": nowait,
+                "abort_limit_ms": abort_limit_ms,
+            },
+        )
         self.t = lib.vt_new(config, error)
         assert self.t != ffi.NULL, error[0]
         self.folder = folder
@@ -291,7 +345,9 @@ class Rig:
         usage10 = bytes.fromhex("28 18 ffffffff 00 ffff 00")
         for r in (
             row(0x00, 6, flags=ready, usage=bytes(6)),
-            row(0x03, 6, flags=skips), row(0x12, 6, flags=skips | 16), row(0xA0, 12, flags=skips | 16),
+            row(0x03, 6, flags=skips),
+            row(0x12, 6, flags=skips | 16),
+            row(0xA0, 12, flags=skips | 16),
             row(0x08, 6, 1, lba=(1, 3), length=(4, 1), flags=ready | 32, conflict=1),
             row(0x28, 10, 1, flags=ready, conflict=1, fua=8, usage=usage10),
             row(0x88, 16, 1, flags=ready, conflict=1, fua=8, lba=(2, 8), length=(10, 4)),
@@ -313,9 +369,18 @@ class Rig:
         return fd
 
     def lu_config(self, *, lun=0, fd=-1, block=BLOCK, blocks=2048, flags=1, write_protect=0, max_transfer=0):
-        return ffi.new("struct vt_lu_config *", {
-            "lun": lun, "fd": fd, "block_nbytes": block, "blocks": blocks, "flags": flags,
-            "write_protect": write_protect, "max_transfer_blocks": max_transfer})
+        return ffi.new(
+            "struct vt_lu_config *",
+            {
+                "lun": lun,
+                "fd": fd,
+                "block_nbytes": block,
+                "blocks": blocks,
+                "flags": flags,
+                "write_protect": write_protect,
+                "max_transfer_blocks": max_transfer,
+            },
+        )
 
     def lu(self, **kw) -> int:
         return int(lib.vt_lu_add(self.t, self.lu_config(**kw)))
@@ -355,8 +420,16 @@ class Rig:
         return request
 
     def complete(self, request, status=0, sense=b"", out=0, in_=0) -> int:
-        result = ffi.new("struct vt_result *", {"status": status, "sense_nbytes": len(sense), "sense": sense,
-                                                    "data_out_nbytes": out, "data_in_nbytes": in_})
+        result = ffi.new(
+            "struct vt_result *",
+            {
+                "status": status,
+                "sense_nbytes": len(sense),
+                "sense": sense,
+                "data_out_nbytes": out,
+                "data_in_nbytes": in_,
+            },
+        )
         return int(lib.vt_request_complete(self.t, request.task, result))
 
     def close(self) -> None:

@@ -37,14 +37,27 @@ def mutate(rng: random.Random, iu: bytes, slot: int) -> bytes:
 
 
 def srp_iu(rng: random.Random, gref: int) -> bytes:
-    buffer = rng.choice((
-        lambda: b"",
-        lambda: direct(gref + rng.randrange(12), rng.randrange(20000), rng.choice((0, 5, 4095, 1 << 33))),
-        lambda: indirect([direct(gref + rng.randrange(10), rng.randrange(5000)) for _ in range(rng.randrange(9))]),
-        lambda: indirect([direct(gref, 512)] * 4, inline=0, table=struct.pack(">QII", rng.randrange(5000), gref, 64)),
-    ))()
-    cdb = rng.choice((read10(rng.randrange(4096), rng.randrange(40)), write10(rng.randrange(4096), rng.randrange(40)),
-                      b"\x35" + bytes(9), b"\x41" + bytes(9), bytes(6), rng.randbytes(16), b"\x12\0\0\0\x60\0"))
+    buffer = rng.choice(
+        (
+            lambda: b"",
+            lambda: direct(gref + rng.randrange(12), rng.randrange(20000), rng.choice((0, 5, 4095, 1 << 33))),
+            lambda: indirect([direct(gref + rng.randrange(10), rng.randrange(5000)) for _ in range(rng.randrange(9))]),
+            lambda: indirect(
+                [direct(gref, 512)] * 4, inline=0, table=struct.pack(">QII", rng.randrange(5000), gref, 64)
+            ),
+        )
+    )()
+    cdb = rng.choice(
+        (
+            read10(rng.randrange(4096), rng.randrange(40)),
+            write10(rng.randrange(4096), rng.randrange(40)),
+            b"\x35" + bytes(9),
+            b"\x41" + bytes(9),
+            bytes(6),
+            rng.randbytes(16),
+            b"\x12\0\0\0\x60\0",
+        )
+    )
     if rng.random() < 0.1:
         return tsk_mgmt(rng.randrange(64), rng.choice((1, 2, 4, 8, 0x40, 99)), task_tag=rng.randrange(64))
     direction = {rng.choice(("out", "in_")): buffer}
@@ -52,11 +65,24 @@ def srp_iu(rng: random.Random, gref: int) -> bytes:
 
 
 def blkif_request(rng: random.Random, gref: int) -> bytes:
-    segments = b"".join(struct.pack("<IBBH", gref + rng.randrange(12), rng.randrange(9), rng.randrange(9), 0)
-                        for _ in range(rng.randrange(12)))
+    segments = b"".join(
+        struct.pack("<IBBH", gref + rng.randrange(12), rng.randrange(9), rng.randrange(9), 0)
+        for _ in range(rng.randrange(12))
+    )
     if rng.random() < 0.2:
-        return struct.pack("<BBHIQQHH8II", 6, rng.randrange(3), rng.randrange(600), 0, 1, rng.randrange(2100), 0, 0,
-                           *(gref + rng.randrange(10) for _ in range(8)), 0)
+        return struct.pack(
+            "<BBHIQQHH8II",
+            6,
+            rng.randrange(3),
+            rng.randrange(600),
+            0,
+            1,
+            rng.randrange(2100),
+            0,
+            0,
+            *(gref + rng.randrange(10) for _ in range(8)),
+            0,
+        )
     return struct.pack("<BBHIQQ", rng.randrange(8), len(segments) // 8, 0, 0, 1, rng.randrange(2100)) + segments
 
 

@@ -180,8 +180,14 @@ def test_grant_errors_end_the_command_not_the_channel(disk):
     outside = disk.mem.alloc(1, grant=False)
     assert vlib.vscsi_granter_grant(disk.mem.granter, outside + 8, 0, 0xFFFFFF, False) == 0
     for gref, nbytes in (
-        (other + 8, 512), (readonly + 8, 512), (none + 8, 512), (outside + 8, 512), (0xFFFFFFFF, 512), (1 << 20, 512),
-        (0xFFFFFFFF, 8192), (readonly + 7, 8192),
+        (other + 8, 512),
+        (readonly + 8, 512),
+        (none + 8, 512),
+        (outside + 8, 512),
+        (0xFFFFFFFF, 512),
+        (1 << 20, 512),
+        (0xFFFFFFFF, 8192),
+        (readonly + 7, 8192),
     ):
         rsp = disk.ch.command(read10(0, nbytes // 512), in_=direct(gref, nbytes))
         assert code(rsp) == DATA_BUFFER_ERROR, gref
