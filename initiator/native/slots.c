@@ -49,8 +49,8 @@ struct vi_slot *vi_slot_of_tag(struct vi_channel *c, uint64_t tag)
     struct vi_slot *slot = &c->slots[n];
     if (slot->state != VI_SLOT_BUSY || slot->completion.tag != tag)
         return NULL;
-    /* Published: its index lies below req_published, by no more than a ring. */
-    if (c->ring.req_published - slot->ring_index - 1 >= c->ring.nr_ents)
+    /* Not published yet: its index lies from req_published on. How far behind it lies says nothing: others overtake. */
+    if (slot->ring_index - c->ring.req_published < c->ring.req_prod_pvt - c->ring.req_published)
         return NULL;
     return slot;
 }

@@ -285,6 +285,23 @@ def test_login_conversation(fake):
     assert tag_of(t.expect()) == tag
 
 
+def test_an_answer_may_come_more_than_a_ring_later(fake):
+    """Responses free ring slots in any order: one slow command is overtaken by any number of others."""
+    t = fake()
+    slow = t.submit(b"\x35" + bytes(9))
+    lib.vi_flush(t.c)
+    assert tag_of(t.expect()) == slow
+    for _ in range(2 * t.slots):
+        tag = t.submit(bytes(6))
+        lib.vi_flush(t.c)
+        assert tag_of(t.expect()) == tag
+        t.good(tag)
+        assert t.reap()[0] == 1
+    t.good(slow)
+    n, (done,) = t.reap()
+    assert (n, done.tag, done.error) == (1, slow, 0)
+
+
 def test_tags_are_never_used_twice(fake):
     t = fake(limit=4)
     t.serve(lambda iu: t.good(tag_of(iu)))
