@@ -125,6 +125,7 @@ def _measure(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vscsi-bench-", dir=_scratch())))
         path: Path | None = None
+        server: PrivateTarget | None = None
         if args.socket is None:
             tell("making the image")
             path, span = image.prepare(args.image, args.size, folder, overwrite=args.overwrite)
@@ -149,7 +150,11 @@ def _measure(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
             persistent_grants=True,
             target_rss_anon_kib=idle_rss_kib,
         )
-        series = rounds.compare(lanes, picked, span, rounds=args.rounds, seconds=args.seconds, tell=tell)
+        try:
+            series = rounds.compare(lanes, picked, span, rounds=args.rounds, seconds=args.seconds, tell=tell)
+        except MismatchError as error:
+            said = f"; the target's last words: {server.said()}" if server else ""
+            raise MismatchError(f"{error}{said}") from None
         return {
             "schema": SCHEMA,
             "environment": place,
