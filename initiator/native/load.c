@@ -11,6 +11,7 @@
 #include "be.h"
 #include "channel.h"
 #include "load.h"
+#include "spin.h"
 
 enum { CHANNELS_MAX = 32, READ_10 = 0x28, WRITE_10 = 0x2a, READ_16 = 0x88, WRITE_16 = 0x8a };
 
@@ -194,7 +195,7 @@ static int loop(struct run *r, struct lane *lanes, uint32_t count)
 {
     const struct vi_config *g = &lanes[0].c->config;
     const int timeout_ms = g->timeout_ms ? (int)g->timeout_ms : -1;
-    uint64_t idle_since = 0;
+    struct vscsi_spin spin = { 0 };
     for (;;) {
         uint32_t got = 0, outstanding = 0;
         for (uint32_t i = 0; i < count; i++) {
@@ -207,22 +208,15 @@ static int loop(struct run *r, struct lane *lanes, uint32_t count)
         if (outstanding == 0 && r->stop)
             return 0;
         if (got) {
-            idle_since = 0;
+            vscsi_spin_reset(&spin);
             continue;
         }
-        if (g->spin_ns) {
-            uint64_t now = vscsi_now_ns();
-            if (!idle_since)
-                idle_since = now;
-            if (now - idle_since < g->spin_ns) {
-                vscsi_cpu_relax();
-                continue;
-            }
-        }
+        if (g->spin_ns && vscsi_spin_on(&spin, g->spin_ns, false))
+            continue;
         int rc = sleep_all(lanes, count, timeout_ms);
         if (rc)
             return rc;
-        idle_since = 0;
+        vscsi_spin_reset(&spin);
     }
 }
 

@@ -10,6 +10,7 @@
 
 #include "channel.h"
 #include "load.h"
+#include "spin.h"
 
 enum { NEVER = 0 };
 
@@ -43,13 +44,11 @@ void vi_leave(struct vi_channel *c)
 
 static void spin(struct vi_channel *c)
 {
+    struct vscsi_spin spin = { 0 };
     uint32_t seen = c->ring.rsp_cons;
     vi_enter(c);
-    uint64_t end = vscsi_now_ns() + c->config.spin_ns;
-    do {
-        for (int i = 0; i < 32 && vscsi_load_relaxed(&c->ring.sring->rsp_prod) == seen; i++)
-            vscsi_cpu_relax();
-    } while (vscsi_load_relaxed(&c->ring.sring->rsp_prod) == seen && vscsi_now_ns() < end);
+    while (vscsi_load_relaxed(&c->ring.sring->rsp_prod) == seen && vscsi_spin_on(&spin, c->config.spin_ns, false))
+        ;
     vi_leave(c);
 }
 

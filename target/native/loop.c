@@ -14,6 +14,7 @@
 
 #include "core.h"
 #include "load.h"
+#include "spin.h"
 
 enum { LOOK_EVERY = 16 };   /* passes between looks at event channels while there is work */
 
@@ -284,7 +285,8 @@ static bool pass(struct vt_loop *loop)
 
 static void serve(struct vt_loop *loop)
 {
-    uint64_t idle_since = 0, passes = 0;
+    struct vscsi_spin spin = { 0 };
+    uint64_t passes = 0;
     const uint64_t spin_ns = loop->target->config.spin_ns;
     for (;;) {
         bool work = pass(loop);
@@ -295,28 +297,22 @@ static void serve(struct vt_loop *loop)
             timers(loop);
         }
         if (work) {
-            idle_since = 0;
+            vscsi_spin_reset(&spin);
             continue;
         }
         if (atomic_load(&loop->stop) && bio_in_flight(loop->engine) == 0 && !atomic_load(&loop->mail_pending))
             break;
-        if (spin_ns && !atomic_load(&loop->stop)) {
-            uint64_t now = vscsi_now_ns();
-            if (!idle_since)
-                idle_since = now;
-            if (now - idle_since < spin_ns && may_spin(loop)) {
-                if (bio_in_flight(loop->engine))
-                    bio_wait(loop->engine, 0);
-                vscsi_cpu_relax();
-                continue;
-            }
+        if (spin_ns && !atomic_load(&loop->stop) && may_spin(loop) && vscsi_spin_on(&spin, spin_ns, true)) {
+            if (bio_in_flight(loop->engine))
+                bio_wait(loop->engine, 0);
+            continue;
         }
         end_spin(loop);
         uint64_t timeout = timers(loop);
         if (loop->dirty || rest(loop))
             continue;
         go_to_sleep(loop, timeout);
-        idle_since = 0;
+        vscsi_spin_reset(&spin);
     }
     end_spin(loop);
 }
