@@ -211,7 +211,7 @@ static int loop(struct run *r, struct lane *lanes, uint32_t count)
             vscsi_spin_reset(&spin);
             continue;
         }
-        if (g->spin_ns && vscsi_spin_on(&spin, g->spin_ns, false))
+        if (g->spin_ns && vscsi_spin_on(&spin, g->spin_ns))
             continue;
         int rc = sleep_all(lanes, count, timeout_ms);
         if (rc)

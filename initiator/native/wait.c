@@ -47,7 +47,7 @@ static void spin(struct vi_channel *c)
     struct vscsi_spin spin = { 0 };
     uint32_t seen = c->ring.rsp_cons;
     vi_enter(c);
-    while (vscsi_load_relaxed(&c->ring.sring->rsp_prod) == seen && vscsi_spin_on(&spin, c->config.spin_ns, false))
+    while (vscsi_load_relaxed(&c->ring.sring->rsp_prod) == seen && vscsi_spin_on(&spin, c->config.spin_ns))
         ;
     vi_leave(c);
 }

@@ -10,7 +10,9 @@
 #include "core.h"
 #include "event.h"
 #include "load.h"
+#include "spin.h"
 
+enum { PUBLISH_NBYTES = 131072 };   /* copied in a pass: the initiator need not wait for its end */
 enum { SPURIOUS_FREE = 16, QUIET_FIRST_NS = 20000, QUIET_LAST_SHIFT = 10 };
 
 static int state_of(struct vt_channel *channel)
@@ -130,6 +132,11 @@ void vt_channel_unquiet(struct vt_channel *channel)
     vt_channel_activate(channel);
 }
 
+static uint64_t bytes_moved(const struct vt_channel *channel)
+{
+    return vscsi_load64_relaxed(&channel->stats.bytes_read) + vscsi_load64_relaxed(&channel->stats.bytes_written);
+}
+
 bool vt_channel_pass(struct vt_channel *channel)
 {
     if (state_of(channel) > CHANNEL_LIVE)
@@ -150,6 +157,7 @@ bool vt_channel_pass(struct vt_channel *channel)
     if (count > channel->target->config.batch)
         count = channel->target->config.batch;
     uint32_t taken = 0;
+    uint64_t published = bytes_moved(channel);
     while (taken < count && state_of(channel) <= CHANNEL_LIVE) {
         struct vt_task *task = new_task(channel);
         if (!task)
@@ -158,6 +166,10 @@ bool vt_channel_pass(struct vt_channel *channel)
         vscsi_back_consume(&channel->ring);
         taken++;
         channel->ops->take(task, slot);
+        if (bytes_moved(channel) - published >= PUBLISH_NBYTES) {
+            vt_channel_publish(channel);
+            published = bytes_moved(channel);
+        }
     }
     vt_bump(&channel->stats.requests, taken);
     vscsi_store_relaxed(&channel->stats.outstanding, channel->in_flight);
@@ -174,15 +186,19 @@ bool vt_channel_rest(struct vt_channel *channel)
 
 void vt_channel_event(struct vt_channel *channel)
 {
-    int kicks = vscsi_event_drain(channel->event_fd);
+    uint8_t hint = 0;
+    int kicks = vscsi_event_drain_hint(channel->event_fd, &hint);
     if (kicks < 0) {
         vt_channel_error(channel, VT_ERROR_EVENT_CHANNEL);
         unwatch(channel);
         return;
     }
     vt_bump(&channel->stats.kicks_received, (uint64_t)kicks);
-    if (kicks)
+    if (kicks) {
         channel->kicked = true;
+        if (channel->target->config.spin_ns)
+            vscsi_spin_make_room(&channel->loop->moved_ns, hint);
+    }
     vt_channel_activate(channel);
 }
 

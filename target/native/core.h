@@ -112,7 +112,7 @@ struct vt_loop {
     uint32_t quiet_channels;            /* unwatched for a while: they kicked without work */
     bool spinning;
     bool retry;                         /* look at scratch_wait again */
-    uint64_t now_ns;
+    uint64_t moved_ns;                  /* when it last left a CPU to a peer */
     uint8_t *table;                     /* private copy of indirect tables and pages */
     clockid_t cpu_clock;
     _Atomic bool has_clock;

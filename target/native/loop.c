@@ -302,7 +302,7 @@ static void serve(struct vt_loop *loop)
         }
         if (atomic_load(&loop->stop) && bio_in_flight(loop->engine) == 0 && !atomic_load(&loop->mail_pending))
             break;
-        if (spin_ns && !atomic_load(&loop->stop) && may_spin(loop) && vscsi_spin_on(&spin, spin_ns, true)) {
+        if (spin_ns && !atomic_load(&loop->stop) && may_spin(loop) && vscsi_spin_on(&spin, spin_ns)) {
             if (bio_in_flight(loop->engine))
                 bio_wait(loop->engine, 0);
             continue;

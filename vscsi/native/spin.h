@@ -5,8 +5,9 @@
  *
  * The trap: a wake-up through a socket tells the scheduler that the waker is about to sleep, so it puts the peer on the
  * waker's own CPU, which then spins until its time is up while the peer waits behind it, and the same the other way
- * round: each round trip costs both spinning times, and they grow with the setting. So a spinner yields every few
- * microseconds; if that yield took long, somebody else runs here, and one side, the target, moves to another CPU.
+ * round: each round trip costs both spinning times, for as long as the two stay together. So a kick names the kicker's
+ * CPU, and a target that finds itself on it moves to another. (Yielding while spinning would do too, but beside any
+ * other busy process a yield costs a whole time slice.)
  */
 #ifndef VSCSI_SPIN_H
 #define VSCSI_SPIN_H
@@ -16,16 +17,10 @@
 #include "barrier.h"
 #include "load.h"
 
-enum {
-    VSCSI_SPIN_YIELD_NS = 3000,       /* between yields */
-    VSCSI_SPIN_SHARED_NS = 2000,      /* a yield that took longer gave the CPU to somebody */
-    VSCSI_SPIN_MOVE_NS = 2000000      /* between moves */
-};
+enum { VSCSI_SPIN_MOVE_NS = 2000000 };  /* between moves */
 
 struct vscsi_spin {
-    uint64_t since_ns;                /* 0: not spinning */
-    uint64_t yielded_ns;
-    uint64_t moved_ns;
+    uint64_t since_ns;                  /* 0: not spinning */
 };
 
 static inline void vscsi_spin_reset(struct vscsi_spin *s)
@@ -48,23 +43,27 @@ static inline void vscsi_spin_move_over(void)
         sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
-/* One step of spinning: false once `spin_ns` have passed since the first step after a reset. `moves`: the target. */
-static inline bool vscsi_spin_on(struct vscsi_spin *s, uint64_t spin_ns, bool moves)
+/* A peer kicked us from the CPU that `hint` names: if it is ours, leaves it, but not all the time. */
+static inline void vscsi_spin_make_room(uint64_t *moved_ns, uint8_t hint)
+{
+    if ((uint8_t)sched_getcpu() != hint)
+        return;
+    uint64_t now = vscsi_now_ns();
+    if (now - *moved_ns < VSCSI_SPIN_MOVE_NS)
+        return;
+    *moved_ns = now;
+    vscsi_spin_move_over();
+}
+
+/* One step of spinning: false once `spin_ns` have passed since the first step after a reset. */
+static inline bool vscsi_spin_on(struct vscsi_spin *s, uint64_t spin_ns)
 {
     uint64_t now = vscsi_now_ns();
     if (s->since_ns == 0)
-        s->since_ns = s->yielded_ns = now;
+        s->since_ns = now;
     if (now - s->since_ns >= spin_ns)
         return false;
     vscsi_cpu_relax();
-    if (now - s->yielded_ns < VSCSI_SPIN_YIELD_NS)
-        return true;
-    sched_yield();
-    s->yielded_ns = vscsi_now_ns();
-    if (moves && s->yielded_ns - now > VSCSI_SPIN_SHARED_NS && s->yielded_ns - s->moved_ns > VSCSI_SPIN_MOVE_NS) {
-        vscsi_spin_move_over();
-        s->moved_ns = s->yielded_ns;
-    }
     return true;
 }
 
