@@ -142,4 +142,4 @@ static int take(struct vi_channel *c, const void *shared, struct vi_slot **found
     return 0;
 }
 
-const struct vi_codec vi_codec_blkif = { VSCSI_BLKIF_SLOT, build, take };
+const struct vi_codec vi_codec_blkif = { VSCSI_BLKIF_SLOT, false, build, take };

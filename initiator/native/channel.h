@@ -63,6 +63,7 @@ struct vi_waiter {
 /* What differs between the two protocols. `build` fills a zeroed IU; `take` copies a response and finds its slot. */
 struct vi_codec {
     uint32_t slot_nbytes;
+    bool credits;              /* requests are counted against a limit that the target sets */
     int (*build)(struct vi_channel *c, struct vi_slot *slot, const struct vi_request *q, void *iu, uint32_t *nbytes);
     int (*take)(struct vi_channel *c, const void *shared, struct vi_slot **slot);
 };

@@ -219,4 +219,4 @@ static int take(struct vi_channel *c, const void *shared, struct vi_slot **found
     return 0;
 }
 
-const struct vi_codec vi_codec_srp = { VSCSI_SRP_SLOT, build, take };
+const struct vi_codec vi_codec_srp = { VSCSI_SRP_SLOT, true, build, take };

@@ -8,7 +8,7 @@ enum { RING_KEPT = 2 };
 bool vi_may_send(const struct vi_channel *c, bool management)
 {
     uint32_t free = vscsi_front_free(&c->ring);
-    if (c->codec != &vi_codec_srp)
+    if (!c->codec->credits)
         return free > 0 && c->free_count > 0;
     if (management)
         return c->request_limit > 0 && free > 1 && c->free_count > 0;
@@ -20,7 +20,7 @@ static void put_iu(struct vi_channel *c, struct vi_slot *slot, const void *iu, u
 {
     slot->ring_index = c->ring.req_prod_pvt;
     vscsi_slot_write(vscsi_front_next_request(&c->ring), iu, nbytes);
-    c->request_limit--;
+    c->request_limit -= c->codec->credits;
 }
 
 int vi_enqueue(struct vi_channel *c, const struct vi_request *q, enum vi_owner owner, struct vi_slot **out)
@@ -189,7 +189,7 @@ int vi_task_management(struct vi_channel *c, uint8_t function, const uint8_t lun
     struct vi_waiter w = { .ready = ready_management };
     uint64_t deadline = default_deadline(c, timeout_ms);
     completion->tag = 0;
-    if (c->codec != &vi_codec_srp)
+    if (!c->codec->credits)
         return -EOPNOTSUPP;
     pthread_mutex_lock(&c->mutex);
     int rc = 0;

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from raw_initiator import Rig, direct, indirect, read10, srp_cmd, tsk_mgmt, write10
+from raw_initiator import Rig
+from raw_wire import direct, indirect, read10, srp_cmd, tsk_mgmt, write10
 
 from target.native import ffi, lib
 from vscsi.native import lib as vlib

@@ -7,13 +7,19 @@ import struct
 import pytest
 from fake_target import ARENA, PAGE, PAGES
 
-from initiator.native import lib
+from initiator.native import ffi, lib
 
 RESPONSE = struct.Struct("<QBxhI")
 
 
 def make(fake, **options):
     return fake(lib.VI_PROTOCOL_BLKIF, ring_pages=8, **options)
+
+
+def lib_stats(t):
+    stats = ffi.new("struct vi_stats *")
+    assert lib.vi_channel_stats(t.c, stats) == 0
+    return stats
 
 
 def segments(data: bytes, count: int) -> list[tuple[int, int, int]]:
@@ -35,6 +41,19 @@ def test_read(fake):
     t.respond(RESPONSE.pack(tag, 0, 0, 0))
     _, (done,) = t.reap()
     assert (done.tag, done.error, done.blkif_status) == (tag, 0, 0)
+
+
+def test_nothing_is_counted_against_a_request_limit(fake):
+    t = make(fake)
+    stats = lib_stats(t)
+    before = stats.request_limit
+    for _ in range(5):
+        tag = t.submit(b"", operation=lib.BLKIF_OP_FLUSH_DISKCACHE)
+        lib.vi_flush(t.c)
+        t.expect()
+        t.respond(RESPONSE.pack(tag, 3, 0, 0))
+        t.reap()
+    assert lib_stats(t).request_limit == before
 
 
 @pytest.mark.parametrize("status", [-1, -2])

@@ -6,7 +6,8 @@ import random
 import struct
 
 import pytest
-from raw_initiator import PAGE, code, read10, srp_cmd, tsk_mgmt
+from raw_initiator import PAGE
+from raw_wire import code, read10, srp_cmd, tsk_mgmt
 
 from target.native import lib
 

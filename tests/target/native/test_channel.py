@@ -7,19 +7,8 @@ import threading
 import time
 
 import pytest
-from raw_initiator import (
-    LUN_RESET,
-    ORDERED,
-    PAGE,
-    RSPVALID,
-    code,
-    direct,
-    indirect,
-    read10,
-    srp_cmd,
-    tsk_mgmt,
-    write10,
-)
+from raw_initiator import PAGE
+from raw_wire import LUN_RESET, ORDERED, RSPVALID, code, direct, indirect, read10, srp_cmd, tsk_mgmt, write10
 
 from target.native import ffi, lib
 from vscsi.native import lib as vlib

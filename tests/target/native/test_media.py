@@ -6,20 +6,8 @@ import random
 import struct
 
 import pytest
-from raw_initiator import (
-    DIOVER,
-    DIUNDER,
-    DOOVER,
-    DOUNDER,
-    PAGE,
-    RSPVALID,
-    code,
-    direct,
-    indirect,
-    read10,
-    srp_cmd,
-    write10,
-)
+from raw_initiator import PAGE
+from raw_wire import DIOVER, DIUNDER, DOOVER, DOUNDER, RSPVALID, code, direct, indirect, read10, srp_cmd, write10
 
 from target.native import ffi, lib
 from vscsi.native import lib as vlib

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from raw_initiator import (
+from raw_wire import (
     ABORT_TASK,
     ABORT_TASK_SET,
     ACA,
