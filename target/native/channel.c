@@ -64,6 +64,16 @@ void vt_channel_error(struct vt_channel *channel, enum vt_error error)
     vt_event_post(channel->target, &channel->error_event);
 }
 
+/* The event channel is closed. What stands in the ring was sent before, a logout perhaps: it is served first. */
+static void hang_up(struct vt_channel *channel)
+{
+    if (state_of(channel) > CHANNEL_LIVE)
+        return;
+    channel->hung_up = true;
+    unwatch(channel);
+    vt_channel_activate(channel);
+}
+
 /* ---- requests ---- */
 
 static struct vt_task *new_task(struct vt_channel *channel)
@@ -143,7 +153,10 @@ bool vt_channel_pass(struct vt_channel *channel)
         return false;
     int waiting = vscsi_back_unconsumed(&channel->ring);
     if (waiting == 0) {
-        look_was_empty(channel);
+        if (channel->hung_up)
+            vt_channel_error(channel, VT_ERROR_EVENT_CHANNEL);
+        else
+            look_was_empty(channel);
         return false;
     }
     if (waiting < 0) {
@@ -181,7 +194,7 @@ bool vt_channel_rest(struct vt_channel *channel)
 {
     if (state_of(channel) > CHANNEL_LIVE)
         return true;
-    return vscsi_back_final_check(&channel->ring) == 0;
+    return vscsi_back_final_check(&channel->ring) == 0 && !channel->hung_up;
 }
 
 void vt_channel_event(struct vt_channel *channel)
@@ -189,10 +202,12 @@ void vt_channel_event(struct vt_channel *channel)
     uint8_t hint = 0;
     int kicks = vscsi_event_drain_hint(channel->event_fd, &hint);
     if (kicks < 0) {
-        vt_channel_error(channel, VT_ERROR_EVENT_CHANNEL);
+        hang_up(channel);
         unwatch(channel);
         return;
     }
+    if (kicks == VSCSI_EVENT_DRAIN_MAX)
+        bio_again(channel->loop->engine, channel->event_fd);
     vt_bump(&channel->stats.kicks_received, (uint64_t)kicks);
     if (kicks) {
         channel->kicked = true;
@@ -239,7 +254,7 @@ void vt_channel_publish(struct vt_channel *channel)
     if (!channel->ring_broken && vscsi_back_push(&channel->ring)) {
         vt_bump(&channel->stats.kicks_sent, 1);
         if (vscsi_event_send(channel->event_fd) < 0)
-            vt_channel_error(channel, VT_ERROR_EVENT_CHANNEL);
+            hang_up(channel);
     }
     if (state_of(channel) != CHANNEL_STOPPING || channel->in_flight)
         return;

@@ -48,6 +48,7 @@ struct vt_channel {
     bool active;            /* in the loop's list of channels to look at */
     bool dirty;             /* has responses to publish */
     bool watched;
+    bool hung_up;           /* the event channel is closed; an error once the ring is empty */
     bool logged_in;         /* under the control lock */
     bool kicked;            /* since the last look at the ring */
     uint32_t spurious;      /* kicks in a row without work behind them */

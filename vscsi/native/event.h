@@ -31,15 +31,17 @@ static inline int vscsi_event_send(int fd)
     }
 }
 
+enum { VSCSI_EVENT_DRAIN_MAX = 64 };
+
 /*
- * Takes what is pending: the number of signals (at least 1), 0 for none, -EPIPE when the peer is gone.
- * Bounded, so that a peer that kicks in a storm cannot hold us here; the rest stays pending.
+ * Takes what is pending: the number of signals, 0 for none, -EPIPE when the peer is gone (signals may have come before).
+ * Bounded, so that a peer that kicks in a storm cannot hold us here: VSCSI_EVENT_DRAIN_MAX means that more may be left.
  * `hint` becomes the last signal's byte: the sender's CPU, modulo 256.
  */
 static inline int vscsi_event_drain_hint(int fd, uint8_t *hint)
 {
     uint8_t buf[8];
-    for (int n = 0; n < 64; n++) {
+    for (int n = 0; n < VSCSI_EVENT_DRAIN_MAX; n++) {
         ssize_t got = recv(fd, buf, sizeof buf, MSG_DONTWAIT);
         if (got > 0) {
             *hint = buf[0];
@@ -53,7 +55,7 @@ static inline int vscsi_event_drain_hint(int fd, uint8_t *hint)
             continue;
         return errno == ECONNRESET ? -EPIPE : -errno;
     }
-    return 64;
+    return VSCSI_EVENT_DRAIN_MAX;
 }
 
 static inline int vscsi_event_drain(int fd)

@@ -2,6 +2,7 @@
 """Channels: login hand-over, protocol errors, hostile rings and slots, stopping with work in flight, kicks."""
 
 import os
+import socket
 import struct
 import threading
 import time
@@ -121,6 +122,46 @@ def test_closed_event_channel(disk):
     channel.fd = os.open("/dev/null", os.O_RDONLY)
     assert disk.event(EVENT_ERROR, channel.id).error == 2
     channel.stop()
+
+
+@pytest.mark.parametrize("engine", [1, 2])
+def test_signals_beyond_one_portion_are_taken_too(make_rig, engine):
+    """A peer that makes its own socket buffer larger may leave more signals behind than one look takes."""
+    rig = make_rig(engine=engine)
+    channel = rig.srp(login=False)
+    channel.stop()
+    assert lib.vt_channel_remove(rig.t, channel.id) == 0
+    ends = ffi.new("int[2]")
+    assert vlib.vscsi_event_pair(ends) == 0
+    ours = socket.socket(fileno=ends[0])
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    for _ in range(200):
+        ours.send(b"\0", socket.MSG_DONTWAIT)
+    config = {"protocol": 0, "event_fd": ends[1], "mapper": channel.memory.mapper, "ring": channel.mapped[0]}
+    config |= {"ring_pages": channel.pages, "loop": -1}
+    channel.id, channel.stopped = lib.vt_channel_add(rig.t, ffi.new("struct vt_channel_config *", config)), False
+    os.close(ends[1])
+    stats = ffi.new("struct vt_channel_stats *")
+    until = time.monotonic() + 5
+    while stats.kicks_received < 200:
+        assert time.monotonic() < until, stats.kicks_received
+        time.sleep(0.01)
+        assert lib.vt_channel_stats(rig.t, channel.id, stats) == 0
+    ours.close()
+    assert rig.event(EVENT_ERROR, channel.id).error == 2
+
+
+@pytest.mark.parametrize("engine", [1, 2])
+def test_what_was_sent_before_the_event_channel_closed_is_served(make_rig, engine):
+    """More than one batch, too: the logout at its end is heard before the hang-up."""
+    rig = make_rig(engine=engine, batch=4)
+    channel = rig.srp(login=False)
+    time.sleep(0.05)
+    channel.send(*(b"\x42" for _ in range(20)), kick=False)
+    os.close(channel.fd)
+    channel.fd = os.open("/dev/null", os.O_RDONLY)
+    assert [rig.event(EVENT_IU, channel.id).iu[0] for _ in range(20)] == [0x42] * 20
+    assert rig.event(EVENT_ERROR, channel.id).error == 2
 
 
 def test_slots_that_change_while_they_are_read(rig):
