@@ -69,8 +69,7 @@ class BlkifDevice(Device):
         connection, native, target = self.peer.connection, self.server.native, self.server.target
         rings: list[tuple[int, MappedRing]] = []
         for queue in request.queues:
-            self.resources.callback(connection.close_event_channel, queue.port)
-            event_fd = connection.event_channel(queue.port)
+            event_fd = self.event_channel(queue.port)
             ring = MappedRing(connection.mapper, queue.grefs)
             self.resources.callback(ring.close)
             rings.append((event_fd, ring))

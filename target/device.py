@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from target.nexus import check
+from vscsi.bus.errors import BusError
 from vscsi.bus.xenbus import Action, Role, Step, XenbusMachine
 from vscsi.bus.xenbus import XenbusState as State
 from vscsi.errors import RemoteProtocolError
@@ -156,7 +157,7 @@ class Device:
             nodes = self.connect()
         except KeyError as error:
             self.fail(f"event channel {error} does not exist")
-        except (RemoteProtocolError, OSError) as error:
+        except (RemoteProtocolError, BusError, OSError) as error:
             self.fail(str(error))
         else:
             self.enter(State.CONNECTED, nodes)
@@ -233,6 +234,12 @@ class Device:
         self.peer.forget(self)
 
     # ---- channels ----
+
+    def event_channel(self, port: int) -> int:
+        """Our end of a channel of the peer, for us alone while the device is connected. KeyError, BusError."""
+        fd = self.peer.connection.event_channel(port)
+        self.resources.callback(self.peer.connection.close_event_channel, port)
+        return int(fd)
 
     def add_channel(self, config: Any, what: str) -> int:
         """Hands a ring to C. OSError."""

@@ -63,10 +63,8 @@ class SrpDevice(Device):
     def connect(self) -> dict[str, str]:
         nodes = SrpInitiatorNodes.parse(self.their_nodes())
         connection, native = self.peer.connection, self.server.native
-        self.resources.callback(connection.close_event_channel, nodes.ring.port)
-        self.resources.callback(connection.close_event_channel, nodes.reverse.port)
-        event_fd = connection.event_channel(nodes.ring.port)
-        self._reverse_fd = connection.event_channel(nodes.reverse.port)
+        event_fd = self.event_channel(nodes.ring.port)
+        self._reverse_fd = self.event_channel(nodes.reverse.port)
         ring = MappedRing(connection.mapper, nodes.ring.grefs)
         self.resources.callback(ring.close)
         reverse = MappedRing(connection.mapper, nodes.reverse.grefs)

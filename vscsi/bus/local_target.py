@@ -168,9 +168,12 @@ class TargetConnection(Connection):
     def event_channel(self, port: int) -> int:
         """Our end's descriptor, which stays ours: valid until `close_event_channel` or `close`.
 
-        KeyError if the initiator never asked for that port.
+        KeyError if the initiator never asked for that port; BusError if it is in use: two users would close it under
+        each other.
         """
         fd = self._events[port]
+        if port in self._bound:
+            raise BusError(f"event channel {port} is in use already")
         self._bound.add(port)
         return fd
 
