@@ -109,6 +109,7 @@ class Channel:
         self.buffer = ffi.new("uint8_t[]", self.slot)
         self.ready: list[bytes] = []
         self.open, self.stopped = True, False
+        self.sent = 0
 
     def send(self, *ius: bytes, kick: bool = True) -> None:
         notify = 0
@@ -117,6 +118,7 @@ class Channel:
             rc = vlib.vscsi_ring_request(self.front, data, len(iu))
             assert rc >= 0, rc
             notify |= rc
+        self.sent += len(ius)
         if notify and kick:
             vlib.vscsi_event_send_fd(self.fd)
 
@@ -135,6 +137,13 @@ class Channel:
             assert left > 0, "no response"
             if select.select([self.fd], [], [], left)[0]:
                 assert vlib.vscsi_event_drain_fd(self.fd) >= 0, "event channel closed"
+
+    def taken(self, timeout: float = 5.0) -> None:
+        """Waits until everything sent is in its task set: what others send from now on is newer."""
+        until, stats = time.monotonic() + timeout, ffi.new("struct vt_channel_stats *")
+        while lib.vt_channel_stats(self.rig.t, self.id, stats) == 0 and stats.requests < self.sent:
+            assert time.monotonic() < until, "the target does not take the requests"
+            time.sleep(0)
 
     def silent(self, seconds: float = 0.1) -> bool:
         time.sleep(seconds)

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -89,11 +88,13 @@ def test_descriptors_sent_along_are_dropped(pair: tuple[int, int]) -> None:
     """A peer cannot fill our descriptor table through an event channel."""
     ours, peers = pair
     peer = socket.socket(fileno=os.dup(peers))
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))
-    peer.sendmsg([b"x"], [rights])
+    reader, writer = os.pipe()
+    peer.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writer]))])
+    os.close(writer)
+    assert not readable(reader), "it is under way, and holds the pipe open"
     assert lib.vscsi_event_drain_fd(ours) == 1
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert readable(reader) and os.read(reader, 1) == b"", "nobody holds the pipe's other end any more"
+    os.close(reader)
     peer.close()
 
 

@@ -196,8 +196,9 @@ def test_descriptors_do_not_leak(target):
         target.until(lambda: not target.server.peers, "gone")
         return len(list(Path("/proc/self/fd").iterdir()))
 
+    # Descriptors of other threads come and go; one that leaks is there after every turn.
     first = once()
-    assert [once() for _ in range(5)] == [first] * 5
+    assert min(once() for _ in range(5)) <= first
 
 
 def test_credits_and_asynchronous_events(target):

@@ -42,6 +42,8 @@ def _module(package: str, cdefs: list[str], *, include: cffi.FFI | None = None, 
     if sanitize:
         flags += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-O1"]
         link += [f"-fsanitize={sanitize}"]
+    if "thread" in sanitize:
+        flags += ["-Wno-tsan"]  # fences are beyond it; what they order is atomic all the same
     ffi.set_source(
         f"{package}._native",
         f'#include "{package if package != "vscsi" else "native"}.h"',

@@ -211,10 +211,9 @@ def test_stop_with_work_in_every_state(disk):
     channel.send(srp_cmd(2, SLOW, in_=buffer), srp_cmd(3, SLOW, attribute=ORDERED, out=buffer))
     channel.send(srp_cmd(4, read10(0, 8), in_=buffer))
     channel.send(tsk_mgmt(5, 1, task_tag=1))
-    time.sleep(0.05)
+    channel.taken()
     assert lib.vt_channel_stop(disk.t, channel.id) == 0
     assert lib.vt_channel_stop(disk.t, channel.id) == 0
-    time.sleep(0.05)
     assert lib.vt_channel_remove(disk.t, channel.id) == -16
     assert lib.vt_request_aborted(disk.t, running.task) == 1
     assert vlib.vscsi_mapper_in_use(channel.memory.mapper) == 16 + 1
@@ -292,9 +291,7 @@ def test_idle_loop_sleeps_and_a_storm_of_kicks_is_damped(make_rig, engine):
     channel_stats = ffi.new("struct vt_channel_stats *")
     lib.vt_channel_stats(rig.t, storm.id, channel_stats)
     assert channel_stats.kicks_received < kicks / 2
-    start = time.monotonic()
     assert good.command(read10(0, 0)).status == 0
-    assert time.monotonic() - start < 0.5
     assert storm.command(read10(0, 0)).status == 0, "it is served, only later"
 
 

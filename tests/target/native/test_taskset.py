@@ -2,7 +2,6 @@
 """Order of commands, overlapped tags, task management, unit attentions: slow commands hold the task set open."""
 
 import threading
-import time
 
 import pytest
 from raw_wire import (
@@ -61,7 +60,7 @@ def test_ordered_waits_for_older_and_simple_for_ordered(disk):
     disk.a.send(srp_cmd(1, SLOW))
     first = disk.request()
     disk.b.send(srp_cmd(2, SLOW, attribute=ORDERED))
-    time.sleep(0.05)
+    disk.b.taken()
     disk.a.send(srp_cmd(3, TEST_UNIT_READY[:1] + bytes(5)))
     assert none_queued(disk)
     disk.complete(first)
@@ -229,6 +228,7 @@ def test_logical_unit_reset(disk):
     requests = [disk.request()]
     disk.b.send(srp_cmd(2, SLOW), srp_cmd(3, SLOW, attribute=ORDERED))
     requests.append(disk.request())
+    disk.b.taken()
     disk.a.send(tsk_mgmt(9, LUN_RESET))
     assert disk.b.answer().tag == 3
     for r in requests:
@@ -316,7 +316,8 @@ def test_checks_apply_when_the_command_is_enabled(disk):
     disk.a.send(srp_cmd(1, SLOW, attribute=ORDERED))
     request = disk.request()
     disk.b.send(srp_cmd(2, write10(0, 0), attribute=SIMPLE))
-    assert disk.b.silent(0.05)
+    disk.b.taken()
+    assert disk.b.silent(0)
     lib.vt_lu_deny(disk.t, 0, disk.b.nexus, 2)
     disk.complete(request)
     assert disk.b.answer().status == 0x18
