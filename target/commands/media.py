@@ -30,8 +30,6 @@ def _extent(task: Task) -> tuple[int, int]:
 def read(task: Task) -> None:
     """SBC-3 5.10 and after."""
     unit, (lba, blocks) = task.unit, _extent(task)
-    if task.fields.get("fua") and not unit.readonly:
-        task.flush()
     buffer = unit.buffer(min(blocks, unit.chunk_blocks()))
     while blocks:
         task.check_aborted()
@@ -40,6 +38,8 @@ def read(task: Task) -> None:
         task.send(chunk)
         done = len(chunk) // unit.block_nbytes
         lba, blocks = lba + done, blocks - done
+    if task.fields.get("fua") and not unit.readonly:
+        task.flush()  # afterwards: what was returned is then on the medium, a racing write included
 
 
 @handles(cdb.WRITE_6, AS_WRITE, op=Op.WRITE, needs_ready=True, writes=True)

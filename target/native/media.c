@@ -31,9 +31,16 @@ void vt_media_wrote(struct vt_lu *lu)
     atomic_fetch_add_explicit((_Atomic uint64_t *)&lu->written, 1, memory_order_acq_rel);
 }
 
+static void count_durable(struct vt_lu *lu, uint64_t by)
+{
+    atomic_fetch_add_explicit((_Atomic uint64_t *)&lu->durable_running, by, memory_order_acq_rel);
+}
+
+/* May what a READ has just returned be lost? Not asked in one instant: a write that ends in between is on the medium. */
 static bool is_dirty(struct vt_lu *lu)
 {
-    return vscsi_load64_relaxed(&lu->written) != vscsi_load64_relaxed(&lu->synced);
+    return atomic_load_explicit((_Atomic uint64_t *)&lu->durable_running, memory_order_acquire) ||
+           vscsi_load64_relaxed(&lu->written) != vscsi_load64_relaxed(&lu->synced);
 }
 
 static bool write_is_durable(const struct vt_task *task)
@@ -45,7 +52,8 @@ static bool write_is_durable(const struct vt_task *task)
 static bool harmless(int error)
 {
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG || error == -EROFS || error == -EPERM ||
-           error == -EACCES || error == -ECANCELED || error == -EINVAL || error == -EOPNOTSUPP;
+           error == -EACCES || error == -ECANCELED || error == -EINVAL || error == -EOPNOTSUPP || error == -EFAULT ||
+           error == -EAGAIN || error == -EINTR;
 }
 
 static void note_sync(struct vt_lu *lu, int error, uint64_t covered)
@@ -84,21 +92,24 @@ static int begin_io(struct vt_task *task, bool *ended)
     const struct vt_buffer *b = &task->buf[task->op == VT_OP_READ ? BUF_IN : BUF_OUT];
     struct bio *bio;
     *ended = true;
+    bool durable = false;
     if (task->op == VT_OP_READ) {
         bio = prepare(task, BIO_READ, 0);
     } else {
-        bool durable = write_is_durable(task);
+        durable = write_is_durable(task);
+        bio = prepare(task, BIO_WRITE, durable ? BIO_DURABLE : 0);
         if (durable && vscsi_load_relaxed(&lu->sync_failed))
             return -EIO;
-        bio = prepare(task, BIO_WRITE, durable ? BIO_DURABLE : 0);
-        if (!durable)
-            vt_media_wrote(lu);
     }
     bio->iov = b->iov;
     bio->iovcnt = b->iovcnt;
     bio->nbytes = b->mapped;
     if (bio->nbytes == 0)
         return 0;
+    if (durable)
+        count_durable(lu, 1);
+    else if (bio->kind == BIO_WRITE)
+        vt_media_wrote(lu);
     task->in_flight = true;
     *ended = bio_submit(task->channel->loop->engine, bio);
     return 0;
@@ -122,17 +133,25 @@ static int settle(struct vt_task *task)
     if (!task->in_flight)
         return 0;
     task->in_flight = false;
+    bool durable = bio->kind == BIO_SYNC || bio->flags & BIO_DURABLE;
     if (bio->kind == BIO_SYNC) {
         note_sync(lu, bio->error, task->dirty_seen);
     } else if (bio->kind == BIO_READ) {
         vt_bump(&task->channel->stats.bytes_read, bio->done);
     } else {
-        if (!(bio->flags & BIO_DURABLE))
+        if (!durable || bio->error < 0)
             vt_media_wrote(lu);
-        else if (bio->error < 0 && !harmless(bio->error))
+        if (durable)
+            count_durable(lu, -1);
+        if (durable && bio->error < 0 && !harmless(bio->error))
             vscsi_store_relaxed(&lu->sync_failed, 1);
         if (bio->kind == BIO_WRITE)
             vt_bump(&task->channel->stats.bytes_written, bio->done);
+    }
+    /* The kernel tells of lost data once: whoever synced at the same time was told of a success. */
+    if (durable && bio->error == 0 && vscsi_load_relaxed(&lu->sync_failed)) {
+        bio->done = 0;
+        return -EIO;
     }
     return bio->error;
 }

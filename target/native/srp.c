@@ -105,12 +105,20 @@ static void map_failed(struct vt_task *task, int error)
     vt_task_end(task);
 }
 
+static uint64_t mappable(const struct vt_buffer *b)
+{
+    return b->described < VSCSI_MAX_TRANSFER ? b->described : VSCSI_MAX_TRANSFER;
+}
+
 static void start_slow(struct vt_task *task)
 {
     task->ask = task->op;
-    int rc = vt_srp_map(task, BUF_OUT, task->buf[BUF_OUT].described);
+    /* How much of it the CDB asks for only Python knows; no command moves more than this. */
+    int rc = vt_srp_map(task, BUF_OUT, mappable(&task->buf[BUF_OUT]));
     if (rc == 0)
-        rc = vt_srp_map(task, BUF_IN, task->buf[BUF_IN].described);
+        rc = vt_srp_map(task, BUF_IN, mappable(&task->buf[BUF_IN]));
+    if (rc == 0 && task->lu && task->row->facts.flags & VT_CMD_WRITES)
+        vt_media_wrote(task->lu);
     if (rc < 0)
         map_failed(task, rc);
     else if (!vt_slow_queue(task))

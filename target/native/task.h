@@ -190,6 +190,7 @@ struct vt_lu {
     uint16_t direct_align;
     uint64_t written;               /* counts writes begun and ended that are not durable by themselves */
     uint64_t synced;                /* value of `written` that the last good sync covers */
+    uint64_t durable_running;       /* writes durable by themselves that have not ended: readable, not yet on the medium */
 
     pthread_mutex_t lock;
     pthread_cond_t idle;

@@ -300,6 +300,39 @@ def test_failed_sync_is_remembered(rig):
     assert code(channel.command(write10(0, 1, 8), out=buffer)) == 0x030C00
 
 
+def test_refused_durable_write_moves_nothing(rig):
+    """Whatever the same slot moved before."""
+    reader, writer = os.pipe()
+    rig.fds += [reader, writer]
+    rig.lu(fd=writer)
+    rig.lu(lun=1, fd=rig.file())
+    memory = rig.memory()
+    channel = rig.srp(memory)
+    buffer = direct(memory.alloc(2) + 8, 8192)
+    assert code(channel.command(b"\x35" + bytes(9))) == 0x030C00
+    assert channel.command(write10(0, 16), out=buffer, lun=1).status == 0
+    rsp = channel.command(write10(5, 16, 8), out=buffer)
+    assert code(rsp) == 0x030C00
+    assert (rsp.flags & DOUNDER, rsp.out_residual) == (DOUNDER, 8192)
+    assert int.from_bytes(rsp.sense[3:7], "big") == 5, "the first block that was not written"
+
+
+def test_slow_command_with_more_buffer_than_any_command_moves(rig):
+    rig.lu(fd=rig.file())
+    memory = rig.memory()
+    channel = rig.srp(memory)
+    frame = memory.alloc(2048 + 1)
+    nbytes = (8 << 20) + 4096
+    channel.send(srp_cmd(1, b"\x12" + bytes(5), in_=direct(frame + 8, nbytes)))
+    request = rig.request()
+    assert request.data_in_nbytes == nbytes
+    assert lib.vt_request_store(rig.t, request.task, 0, b"facts", 5) == 5
+    rig.complete(request, in_=5)
+    rsp = channel.answer()
+    assert (rsp.status, rsp.flags, rsp.in_residual) == (0, DIUNDER, nbytes - 5)
+    assert memory.read(frame, 6) == b"facts\0"
+
+
 def test_null_lu(rig):
     rig.lu(flags=1 | 4)
     memory = rig.memory()
