@@ -124,17 +124,20 @@ def _main(args: argparse.Namespace) -> int:
         return ExitStatus.OK
     if args.exit_with_parent:
         captive.exit_with_parent()
-    with _units(args.lun, readonly=args.readonly) as units:
+    with contextlib.ExitStack() as unserved, _units(args.lun, unserved, readonly=args.readonly) as units:
         if args.check:
             for unit in units:
                 print(unit.describe())
             return ExitStatus.OK
-        return _serve(args, units)
+        return _serve(args, units, unserved.pop_all)
 
 
 @contextlib.contextmanager
-def _units(texts: list[str], *, readonly: bool) -> Iterator[list[LogicalUnit]]:
-    """Opens every logical unit, and closes those that are still open at the end."""
+def _units(texts: list[str], unserved: contextlib.ExitStack, *, readonly: bool) -> Iterator[list[LogicalUnit]]:
+    """Opens every logical unit, and closes those that are still open at the end.
+
+    `unserved` gets what takes the images away that were created, for the case that they are never served.
+    """
     if not texts:
         raise CliError("nothing to serve: give at least one --lun, for example --lun 0=disk.img")
     try:
@@ -151,6 +154,7 @@ def _units(texts: list[str], *, readonly: bool) -> Iterator[list[LogicalUnit]]:
             except StoreError as error:
                 raise CliError(f"lun {spec.lun}: {error}", ExitStatus.FILE) from error
             stack.callback(unit.close)
+            unserved.callback(unit.abandon)
             units.append(unit)
         yield units
 
@@ -181,7 +185,8 @@ def _listen(stack: contextlib.ExitStack, args: argparse.Namespace) -> "Listener"
         raise CliError(f"{where}: cannot listen: {(error.strerror or str(error)).lower()}", ExitStatus.FILE) from error
 
 
-def _serve(args: argparse.Namespace, units: list[LogicalUnit]) -> int:
+def _serve(args: argparse.Namespace, units: list[LogicalUnit], keep: Callable[[], object]) -> int:
+    """Serves until told to stop. `keep` is called once created images have to stay."""
     from target.server import Server
 
     with contextlib.ExitStack() as stack:
@@ -198,6 +203,7 @@ def _serve(args: argparse.Namespace, units: list[LogicalUnit]) -> int:
             nonlocal child
             if args.pidfile:
                 stack.enter_context(captive.pidfile(Path(args.pidfile)))
+            keep()
             if args.run is None and args.log != "null":
                 for unit in units:
                     complain(PROG, f"{unit.describe()}: {uris[unit.lun]}")

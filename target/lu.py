@@ -146,6 +146,10 @@ class LogicalUnit:
         words += ["write through"] if not self.write_cache else []
         return f"lun {self.lun}: {self.name}, {', '.join(words)}"
 
+    def abandon(self) -> None:
+        """Takes away an image that was created for this unit; nothing was served."""
+        self.store.abandon()
+
     def close(self) -> None:
         """Flushes and releases the store, once; what goes wrong is logged."""
         if self._closed:
@@ -178,5 +182,6 @@ def open_lu(spec: LunSpec) -> LogicalUnit:
             log.warning("lun %d: %s", spec.lun, line)
         return LogicalUnit(spec, store)
     except BaseException:
+        store.abandon()
         store.close()
         raise

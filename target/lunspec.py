@@ -79,7 +79,7 @@ class LunSpec:
     store: str
     size: int | None = _key("size", parse_size, None, "create a sparse image of this size if there is none")
     readonly: bool = _key("ro", _boolean, False, "write protected")
-    block_nbytes: int = _key("bs", _block, 512, "logical block size: 512 or 4096")
+    block_nbytes: int = _key("bs", _block, 512, "logical block size: 512, 1024, 2048 or 4096")
     physical_nbytes: int | None = _key("physical", _physical, None, "physical block size")
     serial: str | None = _key("serial", _ascii(64), None, "unit serial number")
     naa: bytes | None = _key("naa", _naa, None, "NAA name, in hex")
@@ -137,7 +137,9 @@ def parse(text: str) -> LunSpec:
 def _consistent(spec: LunSpec) -> LunSpec:
     if spec.physical_nbytes is not None and spec.physical_nbytes < spec.block_nbytes:
         raise LunSpecError(f"lun {spec.lun}: physical={spec.physical_nbytes} is less than bs={spec.block_nbytes}")
-    if spec.size is not None and (not spec.size or spec.size % spec.block_nbytes):
+    if spec.size == 0:
+        raise LunSpecError(f"lun {spec.lun}: size=0: an image cannot be empty")
+    if spec.size is not None and spec.size % spec.block_nbytes:
         raise LunSpecError(f"lun {spec.lun}: size={spec.size} is not a multiple of bs={spec.block_nbytes}")
     return spec
 

@@ -88,6 +88,9 @@ class Store:
     def close(self) -> None:
         """Releases the store; it is not used afterwards."""
 
+    def abandon(self) -> None:
+        """Takes away what opening this store has made; nothing was served."""
+
     def buffer(self, nbytes: int) -> memoryview:
         """Memory that readinto and write can take: aligned to pages where the store needs it."""
         return memoryview(mmap.mmap(-1, nbytes)) if self.is_direct else memoryview(bytearray(nbytes))

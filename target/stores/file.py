@@ -37,14 +37,21 @@ class FileStore(DescriptorStore):
             raise StoreError("a path is missing")
         self._path = spec.rest
         self.is_direct = spec.cache == "none"
+        self._created = False
         self.fd = -1
         try:
             self._open(spec)
             self._lock(spec)
             self._measure(spec)
         except BaseException:
+            self.abandon()
             self.close()
             raise
+
+    def abandon(self) -> None:
+        """An image that was made for a target that never served it would only be in the way."""
+        if self._created:
+            Path(self._path).unlink(missing_ok=True)
 
     def _fail(self, why: str) -> StoreError:
         return StoreError(f"{self._path}: {why}")
@@ -87,13 +94,13 @@ class FileStore(DescriptorStore):
             self.fd = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
             raise self._fail(f"cannot be created: {_words(error)}") from error
+        self._created = True
         try:
             os.ftruncate(self.fd, spec.size)
             if self.is_direct:
                 os.close(self.fd)
                 self.fd = os.open(self._path, flags | os.O_DIRECT)
         except OSError as error:
-            Path(self._path).unlink()
             raise self._fail(f"cannot be created: {self._explain(error, spec)}") from error
 
     def _lock(self, spec: StoreSpec) -> None:

@@ -126,6 +126,30 @@ def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [["--check"], ["-U", "/no/such/folder/s"], ["--lun", "1=/no/such/file"], ["-P", "/no/such/folder/pid"]],
+    ids=lambda more: more[0],
+)
+def test_an_image_that_was_never_served_is_not_left_behind(tmp_path: Path, more: list[str]) -> None:
+    there = tmp_path / "there"
+    there.write_bytes(bytes(512))
+    done = target("--lun", f"0={tmp_path}/new,size=1M", "--lun", f"2={there},size=1M", *more)
+    assert done.returncode == (0 if more == ["--check"] else ExitStatus.FILE)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["there"]
+
+
+def test_an_image_that_was_served_stays(tmp_path: Path) -> None:
+    assert target("--lun", f"0={tmp_path}/new,size=1M", "--run", "exit 3").returncode == 3
+    assert (tmp_path / "new").stat().st_size == 1 << 20
+
+
+def test_a_socket_in_a_missing_folder(tmp_path: Path) -> None:
+    done = target("--lun", "0=mem:1M", "-U", f"{tmp_path}/none/s")
+    assert done.returncode == ExitStatus.FILE
+    assert done.stderr == f"vscsi-target: cannot listen at {tmp_path}/none/s: there is no folder {tmp_path}/none\n"
+
+
 def test_uri() -> None:
     assert uri_of(Path("/run/x y/s.sock"), 3) == "vscsi+unix:///3?socket=/run/x%20y/s.sock"
 

@@ -78,7 +78,7 @@ class SocketLock:
             try:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except OSError as error:
-                raise BusError(f"cannot listen at {path}: {self._path}: {error.strerror}") from error
+                raise BusError(f"cannot listen at {path}: {self._why(error)}") from error
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -89,6 +89,13 @@ class SocketLock:
             if self._is_current():
                 return
             os.close(self._fd)  # the one who held it removed it meanwhile: ours locks nothing
+
+    def _why(self, error: OSError) -> str:
+        """What the user has to see to: mostly the folder, not a lock file of which he never heard."""
+        if error.errno == errno.ENOENT and not self._path.parent.is_dir():
+            return f"there is no folder {self._path.parent}"
+        words = (error.strerror or str(error)).lower()
+        return f"{words} for {self._path}" if self._path.exists() else f"{words} to make a file in {self._path.parent}"
 
     def _is_current(self) -> bool:
         try:
