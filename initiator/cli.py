@@ -81,9 +81,11 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, commands.Command]:
     """Options of the program, the command, and the options of the command. Exits (SystemExit) on a syntax error."""
     top = _TopParser(prog=PROG, description="Send SCSI commands to a vscsi-target.", formatter_class=_Help)
     _common(top)
-    top.add_argument("command", metavar="COMMAND", help="what to do, see below")
+    top.add_argument("command", nargs="?", metavar="COMMAND", help="what to do, see below")
     top.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="its options")
     args = top.parse_args(argv, _defaults())
+    if args.command is None:
+        top.error(f"which COMMAND? {', '.join(commands.names())}")
     try:
         command = commands.find(args.command)
     except KeyError:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vscsi.cli import CliError, ExitStatus, from_sense, from_status, hex_dump
+from vscsi.cli import STDOUT, CliError, ExitStatus, from_sense, from_status, hex_dump, naming
 
 if TYPE_CHECKING:
     from initiator import Done, Initiator
@@ -115,19 +115,24 @@ class Session:
     # ---- commands ----
 
     def execute(self, cdb: bytes, *, lun: int | None = None, data_in: int = 0, data_out: bytes = b"") -> bytes:
-        """Run a command and return its data. Raises CliError for every status but GOOD and CONDITION MET.
-
-        One unit attention that only says "power on, reset or nexus loss" is what each logical unit tells whoever comes
-        anew: it is absorbed.
-        """
-        number = self.lun if lun is None else lun
-        done = self.attempt(cdb, lun=lun, data_in=data_in, data_out=data_out)
-        if number not in self._greeted and done.status == CHECK_CONDITION and self._is_power_on(done.sense):
-            self._greeted.add(number)
-            done = self.attempt(cdb, lun=lun, data_in=data_in, data_out=data_out)
+        """Run a command and return its data. Raises CliError for every status but GOOD and CONDITION MET."""
+        done = self.greeted(cdb, lun=lun, data_in=data_in, data_out=data_out)
         if done.status not in (GOOD, CONDITION_MET):
             raise self.failure(done.status, done.sense)
         return bytes(done.data_in)
+
+    def greeted(self, cdb: bytes, *, lun: int | None = None, **options: Any) -> Done:
+        """Run a command and return what came of it, whatever its status but one.
+
+        One unit attention that only says "power on, reset or nexus loss" is what each logical unit tells whoever comes
+        anew: it is absorbed. The command was not executed then, so it may be sent again.
+        """
+        number = self.lun if lun is None else lun
+        done = self.attempt(cdb, lun=lun, **options)
+        if number not in self._greeted and done.status == CHECK_CONDITION and self._is_power_on(done.sense):
+            self._greeted.add(number)
+            done = self.attempt(cdb, lun=lun, **options)
+        return done
 
     def attempt(
         self, cdb: bytes, *, lun: int | None = None, data_in: int = 0, data_out: bytes = b"", attribute: int = 0
@@ -186,13 +191,15 @@ class Session:
 
 def emit(lines: Iterable[str]) -> None:
     """Lines to stdout."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    with naming(STDOUT):
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def emit_raw(data: bytes) -> None:
     """Bytes to stdout."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    with naming(STDOUT):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
 
 
 def emit_json(value: Any) -> None:

@@ -54,7 +54,7 @@ class BlkifError(InitiatorError):
 
 _WORDS = {
     errno.EPIPE: "the target is gone",
-    errno.ECONNRESET: "the target logged us out",
+    errno.ECONNRESET: "the target has closed the channel",
     errno.EPROTO: "the target broke the protocol; the channel is closed",
     errno.EBUSY: "the target still uses memory of a request that it has answered; the channel is closed",
     errno.ESHUTDOWN: "this initiator is closed",

@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 from initiator.channel import Channel, Poller
-from initiator.errors import ConnectError, InitiatorError
+from initiator.errors import ConnectError, InitiatorError, transport_error
 from initiator.native import ffi, lib
 from initiator.xenbus import Device
 from vscsi import srp
@@ -138,7 +138,7 @@ class SrpChannel:
 
     def _check_still_open(self) -> None:
         if self.device.machine.peer is not XenbusState.CONNECTED:
-            self.lost(-errno.ECONNRESET, "the target closed the device")
+            self.lost(-errno.ECONNRESET, "it closed the device")
 
     # ---- login ----
 
@@ -158,7 +158,7 @@ class SrpChannel:
         if rc == -errno.ETIMEDOUT:
             raise ConnectError(f"the target has not answered the login within {timeout:g} s")
         if rc < 0:
-            raise ConnectError(f"login: {self.ring.why or os.strerror(-rc)}")
+            raise ConnectError(f"login: {transport_error(rc, self.ring.why)}")
         answer = self.session.receive(bytes(ffi.buffer(iu)))
         if isinstance(answer, srp.LoginRej):
             raise ConnectError(f"the target rejects the login: {srp.reject_text(answer.reason)}")
@@ -196,8 +196,11 @@ class SrpChannel:
 
     def _on_iu(self, iu: srp.Iu) -> None:
         if isinstance(iu, srp.TLogout):
-            log.info("%s: the target logged us out: %s", self.device.name, srp.logout_text(iu.reason))
-            self.ring.drain(-errno.ECONNRESET, srp.logout_text(iu.reason))
+            why = "it logged us out"
+            if iu.reason != lib.SRP_TLO_NO_REASON:  # an orderly stop has none
+                why += f" ({srp.logout_text(iu.reason)})"
+            log.info("%s: the target is leaving: %s", self.device.name, why)
+            self.ring.drain(-errno.ECONNRESET, why)
         elif isinstance(iu, (srp.CredReq, srp.AerReq)):
             if isinstance(iu, srp.AerReq):
                 words = sense.decode(iu.sense_data).describe()
@@ -210,9 +213,9 @@ class SrpChannel:
         if self._closing:
             return
         if step.action is Action.LOST:
-            self.lost(-errno.ECONNRESET, "the target closed the device")
+            self.lost(-errno.ECONNRESET, "it closed the device")
         elif step.action is Action.CLOSE:
-            why = text(self.device.nodes(), "error", "the target closes the device")
+            why = text(self.device.nodes(), "error", "it closes the device")
             self.lost(-errno.ECONNRESET, why)
             self.device.end(XenbusState.CLOSING)
         elif step.action is Action.FINISH:

@@ -21,7 +21,10 @@ class Place(NamedTuple):
 
 def parse(text: str) -> Place:
     """Raises ValueError, with one line that says what is wrong."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from error
     if parts.scheme != SCHEME:
         raise ValueError(f"{text!r} does not begin with {SCHEME}:")
     if parts.netloc or parts.fragment:

@@ -71,7 +71,7 @@ class VbdSession:
             raise
         self.device.follow(self._on_step)
         if self.device.machine.peer is not XenbusState.CONNECTED:
-            self.lost(-errno.ECONNRESET, "the target closed the device")
+            self.lost(-errno.ECONNRESET, "it closed the device")
 
     def _publish(self, stale: Mapping[str, str | None]) -> None:
         ring_pages, wanted, persistent, spin_us = self._wanted
@@ -118,9 +118,9 @@ class VbdSession:
             if self._on_update is not None:
                 self._on_update()
         elif step.action is Action.LOST:
-            self.lost(-errno.ECONNRESET, "the target closed the device")
+            self.lost(-errno.ECONNRESET, "it closed the device")
         elif step.action is Action.CLOSE:
-            self.lost(-errno.ECONNRESET, text(self.device.nodes(), "error", "the target closes the device"))
+            self.lost(-errno.ECONNRESET, text(self.device.nodes(), "error", "it closes the device"))
             self.device.end(XenbusState.CLOSING)
         elif step.action is Action.FINISH:
             self.device.end(XenbusState.CLOSED)

@@ -205,15 +205,50 @@ def complain(prog: str, message: str, stream: TextIO | None = None) -> None:
         print(f"{prog}: {' '.join(message.splitlines())}", file=stream or sys.stderr)
 
 
+STDOUT = "stdout"
+"""How messages name it."""
+
+
+def _standard_streams() -> None:
+    """Give stdin, stdout and stderr that were closed back a descriptor, so that no socket is taken for one of them.
+
+    What reads or writes there fails with EBADF, as it does in any program; what is complained about goes nowhere.
+    """
+    for descriptor, mode, name in ((0, os.O_WRONLY, "stdin"), (1, os.O_RDONLY, "stdout"), (2, os.O_WRONLY, "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest descriptor that is free: this one
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Whatever OSError comes from here names `what`, where it names no file itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.strerror is not None:
+            error.filename = what
+        raise
+
+
+def _forget_output() -> None:
+    """The interpreter flushes stdout once more at exit: give it a place to do so."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run(prog: str, body: Callable[[], int]) -> int:
     """Run a program's body and turn whatever ends it into an exit status: no traceback reaches a user by mistake.
 
     A closed pipe on stdout ends it quietly, as it ends cat; an interrupt gives 128 + SIGINT. What is left are our own
     bugs, which are not hidden.
     """
+    _standard_streams()
     try:
         status = body()
-        sys.stdout.flush()
+        with naming(STDOUT):
+            sys.stdout.flush()
         return int(status)
     except CliError as error:
         complain(prog, str(error))
@@ -221,10 +256,11 @@ def run(prog: str, body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at exit; give it a place to do so.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
+        if error.filename == STDOUT:
+            _forget_output()
         name = f"{error.filename}: " if error.filename else ""
         complain(prog, f"{name}{error.strerror or error}")
         number = error.errno or 0

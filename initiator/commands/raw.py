@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`raw`: any CDB, given in hex, with data in either direction, as sg_raw sends it. Judges nothing, absorbs nothing."""
+"""`raw`: any CDB, given in hex, with data in either direction, as sg_raw sends it. Judges nothing."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ if TYPE_CHECKING:
 HELP = "any CDB in hex, with data in or out"
 DESCRIPTION = """\
 Send one CDB, exactly as given, and show what comes back: data as a hex dump (or to a file), status and sense data.
-Unit attentions are shown, not absorbed: the first command of a new initiator meets one, unless --clear-attention."""
+The unit attention "power on or reset" that meets every new initiator is absorbed, unless --keep-attention."""
 EXAMPLES = """\
-  vscsi-initiator raw 00 00 00 00 00 00                                 TEST UNIT READY
-  vscsi-initiator raw 12 01 83 00 fc 00 --in 252                        INQUIRY, device identification
-  vscsi-initiator raw 2a00000000000000000100 --out block.bin            WRITE(10) of one block
-  vscsi-initiator raw --clear-attention 35 00 00 00 00 00 00 00 00 00   SYNCHRONIZE CACHE(10)
+  vscsi-initiator raw 00 00 00 00 00 00                        TEST UNIT READY
+  vscsi-initiator raw 12 01 83 00 fc 00 --in 252               INQUIRY, device identification
+  vscsi-initiator raw 2a00000000000000000100 --out block.bin   WRITE(10) of one block
   vscsi-initiator raw "12 00 00 00 24 00" --in 36 --output inquiry.bin
 """
 ATTRIBUTES = {"simple": 0, "head-of-queue": 1, "ordered": 2, "aca": 4}
 LONGEST_CDB = 260
-MOST_ATTENTIONS = 20
 LONGEST_DATA = 64 << 20
 
 
@@ -48,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--task-attribute", choices=ATTRIBUTES, default="simple", help="default: simple")
     parser.add_argument(
-        "--clear-attention", action="store_true", help="send TEST UNIT READY first, until no unit attention is left"
+        "--keep-attention", action="store_true", help="show every unit attention, also of power on or reset"
     )
     parser.add_argument("-j", "--json", action="store_true", help="JSON, keys in snake_case")
 
@@ -61,17 +59,6 @@ def _cdb(words: list[str]) -> bytes:
     if not 6 <= len(cdb) <= LONGEST_CDB:
         raise CliError(f"raw: a CDB has 6 to {LONGEST_CDB} bytes, this one has {len(cdb)}")
     return cdb
-
-
-def _clear_attention(session: Session) -> None:
-    """Take every unit attention that waits for this initiator, so that the command itself meets none."""
-    from vscsi.scsi import cdb
-    from vscsi.scsi import sense as sense_data
-
-    for _ in range(MOST_ATTENTIONS):
-        done = session.attempt(cdb.TEST_UNIT_READY.build())
-        if sense_data.decode(done.sense).key != sense_data.Key.UNIT_ATTENTION:
-            return
 
 
 def _out(path: Path | None) -> bytes:
@@ -123,9 +110,8 @@ def _show(done: Done, args: argparse.Namespace, session: Session) -> None:
 def run(args: argparse.Namespace, session: Session) -> int:
     """Send it; the exit status is that of the status and sense data."""
     cdb, data_out = _cdb(args.cdb), _out(args.out)
-    if args.clear_attention:
-        _clear_attention(session)
-    done = session.attempt(
+    send = session.attempt if args.keep_attention else session.greeted
+    done = send(
         cdb,
         data_in=args.data_in,
         data_out=data_out,

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NoReturn
 
-from vscsi.cli import CliError, ExitStatus, argument
+from vscsi.cli import STDOUT, CliError, ExitStatus, argument, naming
 
 if TYPE_CHECKING:
     from initiator.cli_session import Session
+    from initiator.lun import Lun
+    from initiator.vbd import Vbd
 
 BLKIF = True
 HELP = "blocks of a logical unit to a file or to stdout"
@@ -37,6 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
+def _refuse(device: Lun | Vbd, lba: int, blocks: int) -> NoReturn:
+    """Out of range, known before FILE is touched: the device itself says so where its protocol has words for it."""
+    from initiator.errors import BlkifError
+
+    with suppress(BlkifError):
+        device.read(min(lba + blocks, 1 << 64) - 1, 1)
+    raise CliError(
+        f"read: {blocks} blocks at lba {lba} are not within {device.blocks} blocks", ExitStatus.LBA_OUT_OF_RANGE
+    )
+
+
 def run(args: argparse.Namespace, session: Session) -> int:
     """Read and write out, a chunk at a time."""
     from initiator.cli_progress import progress
@@ -49,11 +62,15 @@ def run(args: argparse.Namespace, session: Session) -> int:
     block = device.block_nbytes
     blocks = max(device.blocks - args.lba, 0) if args.blocks is None else args.blocks
     if args.blocks is None and args.lba > device.blocks:
-        blocks = 1  # lets the device itself say that this is out of range
+        blocks = 1
+    if args.lba + blocks > device.blocks:
+        _refuse(device, args.lba, blocks)
     step = max(CHUNK_NBYTES // block, 1)
     with ExitStack() as stack:
         out: IO[bytes] = sys.stdout.buffer if to_stdout else stack.enter_context(Path(args.file).open("wb"))
-        advance = stack.enter_context(progress("read", blocks * block, quiet=args.quiet))
+        stack.enter_context(naming(STDOUT if to_stdout else args.file))
+        quiet = args.quiet or (to_stdout and sys.stdout.isatty())  # a bar between the lines of a dump
+        advance = stack.enter_context(progress("read", blocks * block, quiet=quiet))
         for first in range(args.lba, args.lba + blocks, step):
             data = device.read(first, min(step, args.lba + blocks - first))
             if args.hex:

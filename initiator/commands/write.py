@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from vscsi.cli import CliError, ExitStatus, argument
+from vscsi.cli import CliError, ExitStatus, argument, naming
 
 if TYPE_CHECKING:
     from initiator.cli_session import Session
@@ -112,5 +112,10 @@ def run(args: argparse.Namespace, session: Session) -> int:
         raise CliError("write: not from a terminal; name a FILE or use a pipe", ExitStatus.CONTRADICTING_OPTIONS)
     with ExitStack() as stack:
         source: IO[bytes] = sys.stdin.buffer if from_stdin else stack.enter_context(Path(args.file).open("rb"))
-        _copy(args, source, session.block_device())
+        device = session.block_device()
+        if getattr(device, "readonly", False):
+            # blkif tells beforehand, and has no words for it afterwards.
+            raise CliError("write: the virtual disk is write protected", ExitStatus.DATA_PROTECT)
+        with naming("stdin" if from_stdin else args.file):
+            _copy(args, source, device)
     return ExitStatus.OK

@@ -129,7 +129,7 @@ def test_images_that_cannot_be_used(tmp_path):
 
 
 def test_process_cpu_counts_threads_that_have_ended():
-    burn = "import threading as t\nx=t.Thread(target=lambda: sum(range(3000000)))\nx.start(); x.join(); input()"
+    burn = "import threading as t\nx=t.Thread(target=lambda: sum(range(10000000)))\nx.start(); x.join(); input()"
     process = subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE)
     try:
         end = time.monotonic() + 20

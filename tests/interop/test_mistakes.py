@@ -33,12 +33,21 @@ def test_out_of_range(disk):
     assert disk.image.read_bytes() == disk.pattern
 
 
+@pytest.mark.parametrize("protocol", ["srp", "blkif"])
+def test_what_cannot_be_read_whole_touches_no_file(disk, protocol):
+    out = disk.folder / "out"
+    for blocks in ("16385", "0xffffffffffffffff"):
+        one_line(disk.initiator("--protocol", protocol, "read", "--blocks", blocks, out), 22)
+    one_line(disk.initiator("--protocol", protocol, "read", "--lba", "16385", out), 22)
+    assert not out.exists()
+
+
 def test_read_only(serve, folder):
     image = folder / "ro.img"
     image.write_bytes(bytes(1 << 20))
     target = serve(f"0={image},ro")
     one_line(target.initiator("--lun", "0", "write", data=bytes(512)), 7, "write protected")
-    assert target.initiator("--lun", "0", "--protocol", "blkif", "write", data=bytes(512)).status != 0
+    one_line(target.initiator("--lun", "0", "--protocol", "blkif", "write", data=bytes(512)), 7, "write protected")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +66,7 @@ def test_read_only(serve, folder):
         (["--uri", "http://x", "inquiry"], 1, "http://x"),
         (["--protocol", "blkif", "inquiry"], 31, "blkif"),
         (["--protocol", "nfs", "read"], 1, "nfs"),
+        (["--uri", "vscsi+unix://[/0", "inquiry"], 1, "vscsi+unix://["),
         (["write", "/dev/null"], 31, "name the logical unit"),
         (["--protocol", "blkif", "sync", "--lba", "3"], 31, "whole disk"),
     ],
@@ -70,6 +80,33 @@ def test_files_that_are_not_there(disk):
     one_line(disk.initiator("--lun", "0", "write", disk.folder / "none"), 15, "none")
     one_line(disk.initiator("read", disk.folder / "none" / "file"), 15, "none")
     one_line(disk.initiator("raw", "120000002400", "--out", disk.folder / "none"), 15, "none")
+
+
+@pytest.mark.parametrize(
+    ("command", "descriptor", "name"),
+    [("inquiry", 1, "stdout"), ("read", 1, "stdout"), ("write", 0, "stdin"), ("inquiry --raw", 1, "stdout")],
+)
+def test_a_closed_standard_stream(disk, command, descriptor, name):
+    line = f"exec {INITIATOR} --socket {disk.socket} --lun 0 {command} {descriptor}>&-"
+    done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (59, f"vscsi-initiator: {name}: Bad file descriptor\n")
+    assert disk.image.read_bytes() == disk.pattern
+
+
+def test_a_closed_stderr_is_no_socket(disk):
+    line = f"exec {INITIATOR} --socket {disk.socket} --lun 9 turs 2>&-"
+    assert subprocess.run(["sh", "-c", line], timeout=60, check=False).returncode == 5
+
+
+@pytest.mark.parametrize("command", ["inquiry", "read", "read --hex --blocks 4", "luns --raw"])
+def test_a_full_stdout_is_named(disk, command):
+    line = f"exec {INITIATOR} --socket {disk.socket} {command} > /dev/full"
+    done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (78, "vscsi-initiator: stdout: No space left on device\n")
+
+
+def test_a_full_file_is_named(disk):
+    one_line(disk.initiator("read", "/dev/full"), 78, "/dev/full: No space left")
 
 
 def test_closed_pipe_is_quiet(disk):

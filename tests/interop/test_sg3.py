@@ -72,7 +72,7 @@ def test_serial_number_is_the_one_given(disk):
 
 def test_sg_decode_sense_reads_our_sense(disk):
     sg_decode_sense = tool("sg_decode_sense")
-    done = disk.initiator("raw", "--clear-attention", "28 00 ff ff ff ff 00 00 01 00", "--in", "512", "--json")
+    done = disk.initiator("raw", "28 00 ff ff ff ff 00 00 01 00", "--in", "512", "--json")
     assert done.status == 22
     answer = json.loads(done.text)
     assert answer["status_name"] == "CHECK CONDITION"
@@ -85,7 +85,7 @@ def test_sg_decode_sense_reads_our_sense(disk):
 def test_field_pointer_is_understood(disk):
     sg_decode_sense = tool("sg_decode_sense")
     # A reserved bit of TEST UNIT READY.
-    done = disk.initiator("raw", "--clear-attention", "00 01 00 00 00 00", "--json")
+    done = disk.initiator("raw", "00 01 00 00 00 00", "--json")
     assert done.status == 5
     words = " ".join(re.findall("..", json.loads(done.text)["sense"]))
     theirs = subprocess.run([sg_decode_sense, *words.split()], capture_output=True, text=True, check=True).stdout
