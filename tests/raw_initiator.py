@@ -168,6 +168,12 @@ class Srp(Channel):
         if login:
             self.nexus = lib.vt_nexus_add(rig.t) if nexus is None else nexus
             assert lib.vt_channel_login(rig.t, self.id, self.nexus, limit) == 0
+            # No LOGIN_REQ here whose answer would tell that the loop has carried it out.
+            stats = ffi.new("struct vt_channel_stats *")
+            until = time.monotonic() + 5
+            while stats.request_limit != limit:
+                assert time.monotonic() < until, "no login"
+                assert lib.vt_channel_stats(rig.t, self.id, stats) == 0
         self.tag = 1000
 
     def command(self, cdb: bytes, *, timeout: float = 5.0, **kw) -> Rsp:

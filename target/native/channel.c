@@ -282,9 +282,9 @@ static void login(struct vt_channel *channel, const struct vt_letter *letter)
 {
     channel->nexus = letter->nexus;
     channel->request_limit = (uint32_t)letter->value;
-    vscsi_store_relaxed(&channel->stats.request_limit, channel->request_limit);
     int cold = CHANNEL_COLD;
     atomic_compare_exchange_strong(&channel->state, &cold, CHANNEL_LIVE);
+    vscsi_store_relaxed(&channel->stats.request_limit, channel->request_limit);
 }
 
 static void respond(struct vt_channel *channel, const struct vt_letter *letter)
