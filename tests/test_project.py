@@ -7,6 +7,7 @@ Reads the checkout and the installed packages; knows nothing of SCSI.
 import ast
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -266,3 +267,18 @@ def test_every_program_the_tests_call_is_in_the_package_list() -> None:
 def test_programs_called_are_seen() -> None:
     source = "shutil.which('mkfs.ext4')\nsubprocess.run(['sg_inq', x])\nrun([sys.executable])\n"
     assert list(called_commands(source)) == ["mkfs.ext4", "sg_inq"]
+
+
+# ---- documents ----
+
+
+def test_documents_name_files_that_exist() -> None:
+    """What a document names in backticks and looks like a path of the checkout is one; links lead somewhere."""
+    folders = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
+    missing = []
+    for document in ROOT.glob("*.md"):
+        words = document.read_text()
+        named = re.findall(rf"`((?:{folders})/[\w./*-]*)`", words) + re.findall(r"\]\(([\w./-]+)\)", words)
+        missing += [f"{document.name}: {name}" for name in named if not list(ROOT.glob(name.rstrip("/")))]
+        assert named or document.name == "CHANGELOG.md", f"{document.name} names no file: is the pattern right?"
+    assert missing == []

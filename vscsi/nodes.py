@@ -6,7 +6,7 @@ comes out as numbers within bounds, or RemoteProtocolError says which node is wr
 Knows no store, socket or ring; knows nothing of states.
 """
 
-import platform
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -144,7 +144,8 @@ class PeerInfo:
 
 def own_info(name: str) -> PeerInfo:
     """What this end says of itself."""
-    return PeerInfo(name, __version__, f"{platform.system()} {platform.release()}"[:MAX_TEXT], lib.VSCSI_MAX_TRANSFER)
+    system = os.uname()
+    return PeerInfo(name, __version__, f"{system.sysname} {system.release}"[:MAX_TEXT], lib.VSCSI_MAX_TRANSFER)
 
 
 # ---- SRP over the ring ----
