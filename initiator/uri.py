@@ -33,7 +33,7 @@ def parse(text: str) -> Place:
     if number and not (number.isascii() and number.isdigit() and int(number) <= LUN_MAX):
         raise ValueError(f"{text!r}: {number!r} is no LUN (0 to {LUN_MAX})")
     socket: Path | None = None
-    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+    for key, value in parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape"):
         if key != "socket":
             raise ValueError(f"{text!r}: unknown parameter {key!r}")
         if socket is not None or not value:
@@ -44,7 +44,7 @@ def parse(text: str) -> Place:
 
 def build(lun: int, socket: Path | str | None = None) -> str:
     """The URI of a logical unit."""
-    return f"{SCHEME}:///{lun}" + (f"?socket={quote(str(socket))}" if socket else "")
+    return f"{SCHEME}:///{lun}" + (f"?socket={quote(os.fsencode(socket))}" if socket else "")
 
 
 def default() -> Place:

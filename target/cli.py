@@ -7,6 +7,7 @@ user is one line on stderr and an exit status. Must not know rings, commands or 
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -83,7 +84,12 @@ def build_parser() -> ArgumentParser:
     )
     add = parser.add_argument
     add("--lun", "-l", action="append", metavar="N=STORE[,KEY=VALUE...]", default=[], help="a logical unit; repeatable")
-    add("--unix", "-U", metavar="PATH", help="socket to listen on; '-' is a private one (default: one per user)")
+    add(
+        "--unix",
+        "-U",
+        metavar="PATH",
+        help="socket to listen on; '-' is a private one (default: one per user, with --run a private one)",
+    )
     add("--readonly", "-r", action="store_true", help="write-protect every logical unit")
     add(
         "--run",
@@ -92,9 +98,27 @@ def build_parser() -> ArgumentParser:
     )
     add("--pidfile", "-P", metavar="FILE", help="write the process id here once initiators can connect")
     add("--exit-with-parent", action="store_true", help="stop when the parent process ends")
-    add("--loops", "-t", type=argument(1, lib.VT_MAX_LOOPS), metavar="N", default=1, help="threads serving rings (1)")
-    add("--spin-us", type=argument(0, 1_000_000), metavar="US", default=50, help="how long a loop looks on (50)")
-    add("--engine", choices=tuple(ENGINES), default="auto", help="how images are read and written")
+    add(
+        "--loops",
+        "-t",
+        type=argument(1, lib.VT_MAX_LOOPS),
+        metavar="N",
+        default=1,
+        help="threads serving rings (default: 1)",
+    )
+    add(
+        "--spin-us",
+        type=argument(0, 1_000_000),
+        metavar="US",
+        default=50,
+        help="how long an idle loop keeps looking before it sleeps (default: 50)",
+    )
+    add(
+        "--engine",
+        choices=tuple(ENGINES),
+        default="auto",
+        help="how images are read and written (auto: io_uring, else a pool of threads)",
+    )
     add("--check", action="store_true", help="open everything, say what would be served, and stop")
     add("--dump-stores", action="store_true", help="list the kinds of stores and stop")
     add("--log", choices=("stderr", "null"), default="stderr", help="where messages go")
@@ -161,7 +185,7 @@ def _units(texts: list[str], unserved: contextlib.ExitStack, *, readonly: bool) 
 
 def uri_of(path: Path, lun: int) -> str:
     """What an initiator is told to find this unit."""
-    return f"vscsi+unix:///{lun}?socket={quote(str(path))}"
+    return f"vscsi+unix:///{lun}?socket={quote(os.fsencode(path))}"
 
 
 def _options(args: argparse.Namespace) -> "ServerOptions":

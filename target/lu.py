@@ -7,6 +7,7 @@ told. Must not know CDBs, sense formats or nexuses.
 
 import hashlib
 import logging
+import os
 import threading
 from typing import Any
 
@@ -48,7 +49,7 @@ class LogicalUnit:
         self.zeroing = self.discard and Can.ZERO in store.can
         """What is unmapped reads as zeros (LBPRZ)."""
         self.rotational = bool(store.rotational) if spec.rotational is None else spec.rotational
-        digest = hashlib.sha256((store.identity or f"{spec.store} as LUN {spec.lun}").encode()).digest()
+        digest = hashlib.sha256(os.fsencode(store.identity or f"{spec.store} as LUN {spec.lun}")).digest()
         self.serial = spec.serial or digest[:8].hex().upper()
         self.naa = spec.naa or _naa_from(self.serial)
         self.vendor, self.product, self.revision = spec.vendor, spec.product, "0001"

@@ -78,16 +78,22 @@ class LunSpec:
     lun: int
     store: str
     size: int | None = _key("size", parse_size, None, "create a sparse image of this size if there is none")
-    readonly: bool = _key("ro", _boolean, False, "write protected")
-    block_nbytes: int = _key("bs", _block, 512, "logical block size: 512, 1024, 2048 or 4096")
-    physical_nbytes: int | None = _key("physical", _physical, None, "physical block size")
-    serial: str | None = _key("serial", _ascii(64), None, "unit serial number")
-    naa: bytes | None = _key("naa", _naa, None, "NAA name, in hex")
-    vendor: str = _key("vendor", _ascii(8), "VSCSI", "T10 vendor identification")
-    product: str = _key("product", _ascii(16), "virtual disk", "product identification")
-    cache: str = _key("cache", _choice("wb", "wt", "none"), "wb", "wb write back, wt write through, none O_DIRECT")
-    discard: bool = _key("discard", _boolean, True, "unmapping gives space back: on or off")
-    rotational: bool | None = _key("rotational", _boolean, None, "0 solid state, 1 rotating")
+    readonly: bool = _key("ro", _boolean, False, "write protected; 'ro' alone will do")
+    block_nbytes: int = _key("bs", _block, 512, "logical block size: 512 (default), 1024, 2048 or 4096")
+    physical_nbytes: int | None = _key(
+        "physical", _physical, None, "physical block size (default: what the store says)"
+    )
+    serial: str | None = _key("serial", _ascii(64), None, "unit serial number (default: made from the path)")
+    naa: bytes | None = _key("naa", _naa, None, "NAA name, in hex (default: made from the serial number)")
+    vendor: str = _key("vendor", _ascii(8), "VSCSI", "T10 vendor identification (default: VSCSI)")
+    product: str = _key("product", _ascii(16), "virtual disk", "product identification (default: virtual disk)")
+    cache: str = _key(
+        "cache", _choice("wb", "wt", "none"), "wb", "wb write back (default), wt write through, none O_DIRECT"
+    )
+    discard: bool = _key("discard", _boolean, True, "unmapping gives space back: on (default) or off")
+    rotational: bool | None = _key(
+        "rotational", _boolean, None, "0 solid state, 1 rotating (default: what the store says)"
+    )
 
 
 KEYS = {f.metadata["key"]: f for f in fields(LunSpec) if f.metadata}

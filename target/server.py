@@ -324,7 +324,7 @@ def default_port_id(path: Path) -> bytes:
         machine = Path("/etc/machine-id").read_text().strip()
     except OSError:
         machine = socket.gethostname()
-    return hashlib.sha256(f"vscsi {machine} {path}".encode()).digest()[:16]
+    return hashlib.sha256(os.fsencode(f"vscsi {machine} {path}")).digest()[:16]
 
 
 def error_table(native: Any) -> dict[int, tuple[int, str]]:

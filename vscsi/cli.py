@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import os
 import re
 import signal
@@ -220,6 +221,8 @@ def _standard_streams() -> None:
         except OSError:
             os.open(os.devnull, mode)  # the lowest descriptor that is free: this one
             setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path is printed as it was given, whatever its bytes
 
 
 @contextlib.contextmanager

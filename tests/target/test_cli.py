@@ -202,6 +202,18 @@ def test_captive_mode_with_a_socket_of_ones_own(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/s\n")
 
 
+def test_paths_need_not_be_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff \xfc")
+    script = 'printf "%s " "$uri"; vscsi-initiator turs && vscsi-initiator list'
+    spec, socket = f"{tmp_path}/{name}.img,size=1M", f"{tmp_path}/{name}"
+    done = target("--lun", f"0={spec}", "-U", socket, "--run", script, errors="surrogateescape")
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split()
+    assert words[0] == words[-1] == f"vscsi+unix:///0?socket={tmp_path}/%FF%20%FC"
+    check = target("--lun", f"0={spec}", "--check", errors="surrogateescape")
+    assert (check.returncode, check.stdout) == (0, f"lun 0: {tmp_path}/{name}.img, 2048 blocks of 512 bytes\n")
+
+
 def test_a_relative_socket_is_named_in_full(tmp_path: Path) -> None:
     done = target("--lun", "0=mem:1M", "-U", "s", "--run", 'echo "$uri"', cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, f"vscsi+unix:///0?socket={tmp_path}/s\n")
