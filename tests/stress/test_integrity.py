@@ -87,3 +87,4 @@ def test_every_byte_is_where_it_was_written(tmp_path_factory, engine, cache, mod
         assert "Traceback" not in target.log.read_text(), target.log.read_text()
     counts = [json.loads(path.read_text())["counts"] for path in paths]
     assert all(count["good"] and count["looks"] for count in counts), counts
+    assert sum(count["aborted"] for count in counts) > 0 or SECONDS < 10, "nothing was aborted"
