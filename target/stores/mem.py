@@ -13,6 +13,8 @@ class MemStore(DescriptorStore):
 
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
+        if spec.size is not None:
+            raise StoreError(f"mem:{spec.rest}: has its size already: leave out size=")
         if spec.cache == "none":
             raise StoreError(f"mem:{spec.rest}: a RAM disk has no O_DIRECT: leave out cache=none")
         try:

@@ -13,6 +13,8 @@ class NullStore(Store):
 
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
+        if spec.size is not None:
+            raise StoreError(f"null:{spec.rest}: has its size already: leave out size=")
         try:
             self.nbytes = parse_size(spec.rest)
         except ValueError as error:

@@ -77,6 +77,12 @@ def test_what_is_missing(tmp_path: Path) -> None:
     assert "a path is missing" in fails("file:")
 
 
+@pytest.mark.parametrize("name", ["mem", "null"])
+def test_a_size_beside_a_size_is_refused(name: str) -> None:
+    with pytest.raises(StoreError, match=rf"^{name}:1M: has its size already: leave out size=$"):
+        open_store(f"{name}:1M", StoreSpec("", size=1 << 21))
+
+
 def test_size_creates_a_sparse_image(tmp_path: Path) -> None:
     path = tmp_path / "new.img"
     store = opened(str(path), size=1 << 30)
