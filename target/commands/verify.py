@@ -17,7 +17,8 @@ def verify(task: Task) -> None:
     if check == _RESERVED:
         raise task.invalid("bytchk")
     task.check_range(lba, blocks)
-    if check == _COMPARE and blocks > unit.max_transfer_blocks:
+    # Without data too: a worker that reads a whole disk for one initiator is missed by the others.
+    if blocks > unit.max_transfer_blocks:
         raise task.invalid("verification_length")
     if not blocks:
         return

@@ -10,7 +10,7 @@
 
 #include "task.h"
 
-enum { VT_ABORT_LIMIT_MS = 20000 };
+enum { VT_ABORT_LIMIT_MS = 20000, VT_SLOW_BUSY = 64 };
 
 /* ---- channels ---- */
 
@@ -150,6 +150,7 @@ struct vt_target {
     pthread_cond_t slow_cond;
     struct vt_task *slow_first;
     struct vt_task *slow_last;
+    struct { const struct vscsi_mapper *mapper; uint32_t running; } slow_busy[VT_SLOW_BUSY];    /* by connection */
     bool slow_stop;
 };
 

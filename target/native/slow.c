@@ -70,6 +70,42 @@ void vt_slow_stop(struct vt_target *t)
     pthread_mutex_unlock(&t->slow_lock);
 }
 
+/* ---- whose turn it is: under the slow lock ---- */
+
+/* Workers that a connection occupies, or is to occupy `more` of. */
+static uint32_t occupied(struct vt_target *t, const struct vt_task *task, int more)
+{
+    const struct vscsi_mapper *mapper = task->channel->mapper;
+    int slot = -1;
+    for (int i = 0; i < VT_SLOW_BUSY; i++) {
+        if (t->slow_busy[i].running && t->slow_busy[i].mapper == mapper)
+            return t->slow_busy[i].running += (uint32_t)more;
+        if (!t->slow_busy[i].running)
+            slot = i;
+    }
+    if (more <= 0 || slot < 0)
+        return 0;
+    t->slow_busy[slot].mapper = mapper;
+    return t->slow_busy[slot].running = (uint32_t)more;
+}
+
+/* The oldest command of the connection that occupies the fewest workers: a long queue makes only its owner wait. */
+static struct vt_task *choose(struct vt_target *t)
+{
+    struct vt_task *best = NULL;
+    uint32_t least = UINT32_MAX;
+    for (struct vt_task *task = t->slow_first; task && least; task = task->q_next) {
+        if (best && task->channel->mapper == best->channel->mapper)
+            continue;
+        uint32_t now = occupied(t, task, 0);
+        if (now < least) {
+            least = now;
+            best = task;
+        }
+    }
+    return best;
+}
+
 /* ---- from Python's workers ---- */
 
 static void describe(const struct vt_task *task, struct vt_request *r)
@@ -115,8 +151,9 @@ int vt_request_next(struct vt_target *t, struct vt_request *request, int timeout
     if (t->slow_stop) {
         found = -ESHUTDOWN;
     } else if (t->slow_first) {
-        struct vt_task *task = t->slow_first;
+        struct vt_task *task = choose(t);
         unlink_slow(t, task);
+        occupied(t, task, 1);
         atomic_store(&task->state, TASK_SLOW_RUNNING);
         describe(task, request);
         found = 1;
@@ -195,6 +232,9 @@ int vt_request_complete(struct vt_target *t, uint64_t task, const struct vt_resu
     int running = TASK_SLOW_RUNNING;
     if (!found || !atomic_compare_exchange_strong(&found->state, &running, TASK_READY))
         return -ENOENT;
+    pthread_mutex_lock(&t->slow_lock);
+    occupied(t, found, -1);
+    pthread_mutex_unlock(&t->slow_lock);
     found->result = *result;
     atomic_store(&found->id, 0);
     vt_loop_mail(found->channel->loop, found, MAIL_SLOW_DONE);

@@ -239,6 +239,24 @@ def test_stop_under_load(disk):
         channel.remove()
 
 
+def test_a_long_queue_of_slow_commands_makes_only_its_owner_wait(disk):
+    """Workers go to the connection that occupies the fewest; within one connection the order stays."""
+    greedy, modest = disk.srp(), disk.srp()
+    greedy.send(*(srp_cmd(k, SLOW) for k in range(50)))
+    first = disk.request()
+    time.sleep(0.05)
+    modest.send(srp_cmd(1, SLOW), srp_cmd(2, SLOW))
+    time.sleep(0.05)
+    second = disk.request()
+    assert (first.channel, second.channel) == (greedy.id, modest.id)
+    disk.complete(first)
+    assert greedy.answer().tag == 0
+    assert disk.request().channel == greedy.id
+    disk.complete(second)
+    assert modest.answer().tag == 1
+    assert disk.request().channel == modest.id
+
+
 def test_target_stops_with_slow_commands_out(make_rig):
     rig = make_rig()
     rig.lu(flags=4)
