@@ -42,6 +42,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict bench scripts/*.py docs/*.py
 	$(BIN)/python scripts/imports.py
 
 format: setup

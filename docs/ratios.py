@@ -60,10 +60,10 @@ def draw(document: dict[str, Any]) -> str:
     out.append(_text(LEFT + 2 * 170 - 40, 56, "whiskers: 90 % interval", colour="#666"))
     step = 0.25 if limit <= 1.5 else 0.5
     for k in range(int(limit / step) + 1):
-        x = LEFT + k * step * scale
+        at = LEFT + k * step * scale
         colour = "#888" if k * step == 1 else "#ddd"
-        out.append(f'<line x1="{x:g}" y1="{TOP - 8}" x2="{x:g}" y2="{height - BOTTOM}" stroke="{colour}"/>')
-        out.append(_text(x, height - BOTTOM + 18, f"{k * step:.2f}", size=12, anchor="middle", colour="#666"))
+        out.append(f'<line x1="{at:g}" y1="{TOP - 8}" x2="{at:g}" y2="{height - BOTTOM}" stroke="{colour}"/>')
+        out.append(_text(at, height - BOTTOM + 18, f"{k * step:.2f}", size=12, anchor="middle", colour="#666"))
     for index, row in enumerate(rows):
         y = TOP + index * ROW
         out.append(_text(LEFT - 12, y + BAR + 4, _label(row), anchor="end"))

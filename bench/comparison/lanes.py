@@ -54,7 +54,7 @@ class RingLane:
         if self._buffers:
             self._memory.free(self._buffers[0])
             self._buffers = None
-        offset = self._memory.alloc(nbytes)
+        offset: int = self._memory.alloc(nbytes)
         self._memory.grant(offset, nbytes)
         self._buffers = offset, nbytes
         return offset

@@ -30,7 +30,7 @@ class Round:
 
     @property
     def iops(self) -> float:
-        return self.ios * 1e9 / max(self.result.elapsed_ns, 1)
+        return self.ios * 1e9 / max(int(self.result.elapsed_ns), 1)
 
     def us(self, quantile: float) -> float:
         """A latency quantile in microseconds."""

@@ -26,7 +26,7 @@ def compare(
     """Run everything. `tell` hears what is going on. Raises MismatchError."""
     by_name = {lane.name: lane for lane in lanes}
     names = list(by_name)
-    all_series = []
+    all_series: list[Series] = []
     for workload in workloads:
         for lane in lanes:
             tell(f"{workload.label}: verifying {lane.name}")
