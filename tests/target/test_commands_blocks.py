@@ -90,6 +90,20 @@ def test_synchronize_cache(device: FakeDevice, memory: Memory) -> None:
 # ---- VERIFY ----
 
 
+@pytest.mark.parametrize("bytchk", [0, 1, 3])
+def test_verify_is_limited_like_a_transfer(device: FakeDevice, memory: Memory, bytchk: int) -> None:
+    """Without the limit one VERIFY of a whole disk would hold a worker for as long as the disk is large."""
+    device.units[0].max_transfer_blocks = 8
+    data = block(5) if bytchk == 3 else b"".join(block(n) for n in range(5, 14)) if bytchk else b""
+    memory.bad = {5}
+    for row, byte in ((cdb.VERIFY_10, 7), (cdb.VERIFY_16, 10)):
+        raw = row.build(lba=5, verification_length=9, bytchk=bytchk)
+        do_command_fail(device, raw, sense.INVALID_FIELD_IN_CDB, (byte, None), data_out=data)
+    memory.bad = set()
+    if bytchk != 3:  # block 6 is not block 5
+        do_command(device, cdb.VERIFY_10.build(lba=5, verification_length=8, bytchk=bytchk), data[: 8 * SIZE])
+
+
 def test_verify(device: FakeDevice, memory: Memory) -> None:
     port = do_command(device, cdb.VERIFY_10.build(lba=5, verification_length=3), b"unused")
     assert port.fetched == []
