@@ -106,6 +106,29 @@ def test_seals(memory: Memory) -> None:
         os.ftruncate(memory.fd, memory.nbytes + PAGE)
 
 
+def inherited(fd: int) -> dict[bool, int]:
+    """Mappings of this file in our process, counted by whether a forked child would have them too."""
+    inode, counts, ours = os.fstat(fd).st_ino, {True: 0, False: 0}, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0] and not words[0].endswith(":"):
+            ours = int(words[4]) == inode and "memfd:" in line
+        elif ours and words[0] == "VmFlags:":
+            counts["dc" not in words[1:]] += 1
+    return counts
+
+
+def test_no_mapping_goes_to_a_forked_child(memory: Memory, mapper: Any) -> None:
+    at = memory.alloc(2 * PAGE)
+    grefs = ffi.new("uint32_t[]", memory.grant(at, 2 * PAGE))
+    ring = ffi.new("uint8_t **")
+    assert lib.vscsi_mapper_map_ring(mapper, grefs, 2, ring) == 0
+    counts = inherited(memory.fd)
+    lib.vscsi_mapper_unmap_ring(mapper, grefs, 2, ring[0])
+    assert counts[True] == 0
+    assert counts[False] >= 3, "ours, the target's, and its ring"
+
+
 @given(st.integers(1, 1 << 18))
 def test_every_frame_has_an_entry_and_no_page_of_table_is_wasted(nr_frames: int) -> None:
     pages = table_pages(nr_frames)

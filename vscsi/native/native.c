@@ -2,8 +2,6 @@
 /* The functions of native.cdef.h: thin shells around the inline headers, for Python and for tests. */
 #include "native.h"
 
-#include <sys/mman.h>
-
 #include "event.h"
 #include "grant.h"
 #include "load.h"
@@ -134,11 +132,6 @@ int vscsi_ring_respond(struct vscsi_back_ring *r, const void *iu, uint32_t nbyte
         return -EAGAIN;
     int rc = write_slot(slot, r->slot_nbytes, iu, nbytes);
     return rc ? rc : vscsi_back_push(r);
-}
-
-int vscsi_dontfork(void *addr, uint64_t nbytes)
-{
-    return madvise(addr, nbytes, MADV_DONTFORK) ? -errno : 0;
 }
 
 uint64_t vscsi_hist_quantile(const struct vscsi_load_result *r, double q)

@@ -79,11 +79,6 @@ int vscsi_ring_take_response(struct vscsi_front_ring *r, void *iu);
 int vscsi_ring_take_request(struct vscsi_back_ring *r, void *iu);
 int vscsi_ring_respond(struct vscsi_back_ring *r, const void *iu, uint32_t nbytes);
 
-/* ---- memory ---- */
-
-/* MADV_DONTFORK: a forked child must not touch rings and granted pages. */
-int vscsi_dontfork(void *addr, uint64_t nbytes);
-
 /* ---- load: what the load generators of both protocols and of `direct` share ---- */
 
 enum vscsi_hist { VSCSI_HIST_SUB_BITS = 6, VSCSI_HIST_BUCKETS = 2560 };
