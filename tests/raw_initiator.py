@@ -225,7 +225,7 @@ class Blkif(Channel):
         return status
 
 
-def row(opcode, nbytes=10, op=0, *, conflict=0, flags=0, lba=(2, 4), length=(7, 2), fua=0, sa=0, usage=None):
+def row(opcode, nbytes=10, op=0, *, conflict=0, flags=0, lba=(2, 4), length=(7, 2), fua=0, sa=0, usage=None, escape=0):
     return ffi.new(
         "struct vt_command *",
         {
@@ -239,6 +239,7 @@ def row(opcode, nbytes=10, op=0, *, conflict=0, flags=0, lba=(2, 4), length=(7, 
             "length_offset": length[0],
             "length_nbytes": length[1],
             "fua_mask": fua,
+            "escape_mask": escape,
             "service_action": sa,
             "usage": usage if usage is not None else bytes([opcode]) + b"\xff" * (nbytes - 1),
         },

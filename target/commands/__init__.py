@@ -27,7 +27,7 @@ from target.native import ffi, lib
 
 def command_rows() -> list[Any]:
     """A new `struct vt_command` for every command of the table."""
-    return [_native_row(handler) for handler in handlers().values()]
+    return [native_row(handler) for handler in handlers().values()]
 
 
 def install(t: Any) -> None:
@@ -38,7 +38,8 @@ def install(t: Any) -> None:
             raise OSError(-error, f"the native core refuses command {row.opcode:02X}h")
 
 
-def _native_row(handler: Handler) -> Any:
+def native_row(handler: Handler) -> Any:
+    """What the native core has to know of a handler: a new `struct vt_command`."""
     row, command = handler.row, ffi.new("struct vt_command *")
     command.opcode, command.cdb_nbytes, command.service_action = row.opcode, row.nbytes, row.sa or 0
     command.op = getattr(lib, f"VT_OP_{handler.op.name}")
@@ -51,6 +52,7 @@ def _native_row(handler: Handler) -> Any:
         lib.VT_CMD_ANY_LUN: handler.any_lun,
         lib.VT_CMD_ZERO_IS_256: row.zero_is_256,
         lib.VT_CMD_IMMED_BIT: handler.op is Op.SYNC and "immed" in row.fields,
+        lib.VT_CMD_DURING_OPERATION: handler.during_operation,
     }
     command.flags = sum(flag for flag, on in flags.items() if on)
     if handler.op is not Op.SLOW:
@@ -60,9 +62,22 @@ def _native_row(handler: Handler) -> Any:
         command.length_offset, command.length_nbytes = count.byte, count.nbytes
         if fua := row.fields.get("fua"):
             command.fua_mask = fua.mask << fua.shift
-    for i, byte in enumerate(row.accept_map(handler.without)):
+        command.escape_mask = _escape_mask(handler)
+    without = tuple(name for name in handler.without if name not in handler.escape)
+    for i, byte in enumerate(row.accept_map(without)):
         command.usage[i] = byte
     return command
 
 
-__all__ = ["Result", "command_rows", "execute", "find", "handlers", "install"]
+def _escape_mask(handler: Handler) -> int:
+    """The bits of CDB byte 1 that the escape fields cover. ValueError if one of them lies elsewhere."""
+    mask = 0
+    for name in handler.escape:
+        field = handler.row.fields[name]
+        if (field.byte, field.nbytes) != (1, 1):
+            raise ValueError(f"{handler.row.name}: {name} is not in byte 1")
+        mask |= field.mask << field.shift
+    return mask
+
+
+__all__ = ["Result", "command_rows", "execute", "find", "handlers", "install", "native_row"]

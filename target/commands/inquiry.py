@@ -19,7 +19,7 @@ def device_byte(task: Task) -> int:
     return inquiry.NO_LOGICAL_UNIT if task.lu is None else task.lu.peripheral_device_type
 
 
-@handles(cdb.INQUIRY, Conflict.NONE, skips_ua=True, any_lun=True)
+@handles(cdb.INQUIRY, Conflict.NONE, skips_ua=True, any_lun=True, during_operation=True)
 def inquire(task: Task) -> bytes:
     """SPC-4 6.6."""
     page = task.fields["page_code"]

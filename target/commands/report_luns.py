@@ -10,7 +10,7 @@ _CHANGED = sense.REPORTED_LUNS_DATA_HAS_CHANGED.asc << 8 | sense.REPORTED_LUNS_D
 _ADDRESSED, _WELL_KNOWN, _ALL = 0, 1, 2
 
 
-@handles(cdb.REPORT_LUNS, Conflict.NONE, skips_ua=True, any_lun=True)
+@handles(cdb.REPORT_LUNS, Conflict.NONE, skips_ua=True, any_lun=True, during_operation=True)
 def report_luns(task: Task) -> bytes:
     """SPC-4 6.33. Whoever has seen the inventory need not be told that it changed.
 

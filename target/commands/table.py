@@ -58,6 +58,10 @@ class Handler:
     writes: bool = False
     skips_ua: bool = False
     any_lun: bool = False
+    during_operation: bool = False
+    """Runs while a long operation (FORMAT UNIT, SANITIZE) has the logical unit."""
+    escape: tuple[str, ...] = ()
+    """Fields of CDB byte 1 that, when set, send a command of the native core here, with its CDB as it came."""
     without: tuple[str, ...] = ()
     """Fields that this target never supports."""
     without_here: Callable[[LogicalUnit], tuple[str, ...]] = _nothing

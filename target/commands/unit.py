@@ -14,7 +14,7 @@ def test_unit_ready(task: Task) -> None:
         raise state.error()
 
 
-@handles(cdb.REQUEST_SENSE, Conflict.NONE, skips_ua=True, any_lun=True)
+@handles(cdb.REQUEST_SENSE, Conflict.NONE, skips_ua=True, any_lun=True, during_operation=True)
 def request_sense(task: Task) -> bytes:
     """SPC-4 6.39: always GOOD; the format follows DESC, not D_SENSE. Takes one unit attention."""
     return _pending(task).encode(descriptor=bool(task.fields["desc"]))

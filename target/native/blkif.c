@@ -152,15 +152,16 @@ static bool permitted(const struct vt_task *task, const struct op_row *row)
     struct vt_lu *lu = task->lu;
     bool readonly = task->channel->config.readonly || vscsi_load_relaxed(&lu->write_protect);
     bool has_data = task->operation == BLKIF_OP_FLUSH_DISKCACHE && task->iu.blkif.nr_segments;
-    return !(vscsi_load_relaxed(&lu->it[task->nexus].deny) & row->conflict) && !vscsi_load_relaxed(&lu->state_sense) &&
-           !vscsi_load_relaxed(&lu->fenced) && !(readonly && (row->writes || has_data));
+    bool ready = !vscsi_load_relaxed(&lu->operation) && !vscsi_load_relaxed(&lu->state_sense) &&
+                 !vscsi_load_relaxed(&lu->fenced);
+    return ready && !(vscsi_load_relaxed(&lu->it[task->nexus].deny) & row->conflict) && !(readonly && (row->writes || has_data));
 }
 
 static void start_discard(struct vt_task *task)
 {
     const struct blkif_request_discard *r = &task->iu.discard;
     uint32_t flags = vscsi_load_relaxed(&task->lu->flags);
-    if (r->flag & BLKIF_DISCARD_SECURE || !(flags & VT_LU_DISCARD) || flags & VT_LU_SLOW_STORE) {
+    if (r->flag & BLKIF_DISCARD_SECURE || !(flags & VT_LU_DISCARD) || flags & (VT_LU_SLOW_STORE | VT_LU_PROTECTED)) {
         end_with(task, BLKIF_RSP_EOPNOTSUPP);
         return;
     }

@@ -141,6 +141,24 @@ static bool check_usage(const struct vt_task *task, struct vt_cause *cause, uint
     return fail_field(cause, status, at, 31u - (uint32_t)__builtin_clz(bytes[at]));
 }
 
+static bool check_ready(const struct vt_task *task, struct vt_cause *cause, uint8_t *status)
+{
+    const struct vt_lu *lu = task->lu;
+    uint32_t flags = task->row->facts.flags;
+    uint32_t operation = vscsi_load_relaxed(&lu->operation);
+    if (operation && !(flags & VT_CMD_DURING_OPERATION)) {
+        cause->has_progress = true;
+        cause->progress = (uint16_t)vscsi_load_relaxed(&lu->progress);
+        return fail(cause, status, operation);
+    }
+    if (!(flags & VT_CMD_NEEDS_READY))
+        return true;
+    uint32_t state = vscsi_load_relaxed(&lu->state_sense);
+    if (state)
+        return fail(cause, status, state);
+    return vscsi_load_relaxed(&lu->fenced) ? fail(cause, status, VT_SENSE_LOGICAL_UNIT_NOT_READY) : true;
+}
+
 static bool check_media(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
 {
     const struct vt_command *facts = &task->row->facts;
@@ -178,20 +196,20 @@ bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
     const struct vt_it *it = &lu->it[task->nexus];
     if ((vscsi_load_relaxed(&it->ua_count) || vscsi_load_relaxed(&it->deny)) && !check_nexus(task, cause, status))
         return false;
-    if (!check_usage(task, cause, status))
+    if (!check_usage(task, cause, status) || !check_ready(task, cause, status))
         return false;
-    if (facts->flags & VT_CMD_NEEDS_READY) {
-        uint32_t state = vscsi_load_relaxed(&lu->state_sense);
-        if (state)
-            return fail(cause, status, state);
-        if (vscsi_load_relaxed(&lu->fenced))
-            return fail(cause, status, VT_SENSE_LOGICAL_UNIT_NOT_READY);
-    }
     if (facts->flags & VT_CMD_WRITES) {
         uint32_t protect = vscsi_load_relaxed(&lu->write_protect);
         if (protect)
             return fail(cause, status, protect);
     }
     task->op = facts->op;
-    return facts->op == VT_OP_SLOW || check_media(task, cause, status);
+    if (facts->op == VT_OP_SLOW)
+        return true;
+    if (!check_media(task, cause, status))
+        return false;
+    bool protected = vscsi_load_relaxed(&lu->flags) & VT_LU_PROTECTED && facts->op != VT_OP_SYNC;
+    if (protected || vt_cdb(task)[1] & facts->escape_mask)
+        task->op = VT_OP_SLOW;
+    return true;
 }

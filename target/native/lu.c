@@ -163,6 +163,40 @@ int vt_lu_deny(struct vt_target *t, uint32_t index, uint32_t nexus, uint32_t cla
     return 0;
 }
 
+int vt_lu_deny_many(struct vt_target *t, uint32_t index, uint32_t others, const uint32_t *nexuses,
+                    const uint32_t *classes, uint32_t count)
+{
+    struct vt_lu *lu = lu_of(t, index);
+    uint32_t deny[VT_MAX_NEXUSES];
+    for (uint32_t n = 0; n < VT_MAX_NEXUSES; n++)
+        deny[n] = others;
+    for (uint32_t i = 0; i < count; i++) {
+        if (nexuses[i] >= VT_MAX_NEXUSES)
+            return -EINVAL;
+        deny[nexuses[i]] = classes[i];
+    }
+    if (!lu)
+        return -ENOENT;
+    pthread_mutex_lock(&lu->lock);
+    lu->deny_default = others;
+    for (uint32_t n = 0; n < VT_MAX_NEXUSES; n++)
+        vscsi_store_relaxed(&lu->it[n].deny, deny[n]);
+    pthread_mutex_unlock(&lu->lock);
+    return 0;
+}
+
+int vt_lu_operation(struct vt_target *t, uint32_t index, uint32_t sense, uint32_t progress)
+{
+    struct vt_lu *lu = lu_of(t, index);
+    if (!lu)
+        return -ENOENT;
+    pthread_mutex_lock(&lu->lock);
+    vscsi_store_relaxed(&lu->progress, progress < UINT16_MAX ? progress : UINT16_MAX);
+    vscsi_store_relaxed(&lu->operation, sense);
+    pthread_mutex_unlock(&lu->lock);
+    return 0;
+}
+
 int vt_lu_sync_failed(struct vt_target *t, uint32_t index)
 {
     struct vt_lu *lu = lu_of(t, index);

@@ -147,6 +147,9 @@ static int settle(struct vt_task *task)
             vscsi_store_relaxed(&lu->sync_failed, 1);
         if (bio->kind == BIO_WRITE)
             vt_bump(&task->channel->stats.bytes_written, bio->done);
+        /* The write cache was switched off while it ran: whoever did that may have flushed already. */
+        if (bio->kind == BIO_WRITE && !durable && write_is_durable(task))
+            task->steps |= STEP_SYNC_AFTER;
     }
     /* The kernel tells of lost data once: whoever synced at the same time was told of a success. */
     if (durable && bio->error == 0 && vscsi_load_relaxed(&lu->sync_failed)) {
@@ -165,6 +168,12 @@ static bool begin_slow(struct vt_task *task)
     return vt_slow_queue(task);
 }
 
+static bool is_pythons(const struct vt_task *task)
+{
+    uint32_t flags = vscsi_load_relaxed(&task->lu->flags);
+    return flags & VT_LU_SLOW_STORE || (flags & VT_LU_PROTECTED && task->step == STEP_IO);
+}
+
 static void next_step(struct vt_task *task)
 {
     static int (*const begin[])(struct vt_task *, bool *) = {
@@ -177,7 +186,7 @@ static void next_step(struct vt_task *task)
             vt_task_end(task);
             return;
         }
-        if (vscsi_load_relaxed(&task->lu->flags) & VT_LU_SLOW_STORE) {
+        if (is_pythons(task)) {
             if (!begin_slow(task))
                 vt_task_end(task);
             return;

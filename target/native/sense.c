@@ -15,6 +15,17 @@ static void put_field_pointer(uint8_t *sks, const struct vt_cause *cause)
     vscsi_put_be(sks + 1, cause->byte, 2);
 }
 
+/* Sense-key-specific bytes: the pointer to a field of the CDB, or how far an operation has come. */
+static void put_specific(uint8_t *sks, const struct vt_cause *cause)
+{
+    if (cause->has_field) {
+        put_field_pointer(sks, cause);
+        return;
+    }
+    sks[0] = 0x80;
+    vscsi_put_be(sks + 1, cause->progress, 2);
+}
+
 uint8_t vt_sense_build(uint8_t *sense, const struct vt_cause *cause, bool descriptor)
 {
     uint8_t key = (uint8_t)(cause->code >> 16), asc = (uint8_t)(cause->code >> 8), ascq = (uint8_t)cause->code;
@@ -29,8 +40,8 @@ uint8_t vt_sense_build(uint8_t *sense, const struct vt_cause *cause, bool descri
             sense[0] |= 0x80;
             vscsi_put_be(sense + 3, cause->information, 4);
         }
-        if (cause->has_field)
-            put_field_pointer(sense + 15, cause);
+        if (cause->has_field || cause->has_progress)
+            put_specific(sense + 15, cause);
         return 18;
     }
     uint8_t n = 8;
@@ -46,10 +57,10 @@ uint8_t vt_sense_build(uint8_t *sense, const struct vt_cause *cause, bool descri
         vscsi_put_be(sense + n + 4, cause->information, 8);
         n += 12;
     }
-    if (cause->has_field) {
+    if (cause->has_field || cause->has_progress) {
         sense[n] = 0x02;
         sense[n + 1] = 0x06;
-        put_field_pointer(sense + n + 4, cause);
+        put_specific(sense + n + 4, cause);
         n += 8;
     }
     sense[7] = n - 8;

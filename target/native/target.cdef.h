@@ -76,7 +76,8 @@ enum vt_command_flags {
     VT_CMD_WRITES = 8,       /* write protection applies */
     VT_CMD_ANY_LUN = 16,     /* runs (in Python) where there is no logical unit */
     VT_CMD_ZERO_IS_256 = 32, /* READ(6), WRITE(6) */
-    VT_CMD_IMMED_BIT = 64    /* byte 1 bit 1 is IMMED (SYNCHRONIZE CACHE) */
+    VT_CMD_IMMED_BIT = 64,   /* byte 1 bit 1 is IMMED (SYNCHRONIZE CACHE) */
+    VT_CMD_DURING_OPERATION = 128   /* runs while an operation has the LU (vt_lu_operation) */
 };
 
 /* Reservation policy classes; an I_T nexus is denied a set of them on an LU. */
@@ -94,7 +95,8 @@ struct vt_command {
     uint8_t length_offset;
     uint8_t length_nbytes;
     uint8_t fua_mask;        /* bit of CDB byte 1, 0: none */
-    uint8_t reserved[3];
+    uint8_t escape_mask;     /* READ, WRITE: any of these bits of CDB byte 1 set makes it VT_OP_SLOW, after the same checks */
+    uint8_t reserved[2];
     uint8_t usage[32];       /* CDB usage map: a bit outside it is 5/24/00 with a field pointer */
 };
 
@@ -108,7 +110,8 @@ enum vt_lu_flags {
     VT_LU_NULL = 4,          /* no image: reads give zeros, writes go nowhere */
     VT_LU_SLOW_STORE = 8,    /* no descriptor: READ, WRITE and SYNC go to Python too, after the same checks */
     VT_LU_DIRECT = 16,       /* the descriptor is O_DIRECT: unaligned peers' buffers are bounced */
-    VT_LU_DISCARD = 32       /* fallocate(PUNCH_HOLE) or BLKDISCARD is allowed, for blkif DISCARD */
+    VT_LU_DISCARD = 32,      /* fallocate(PUNCH_HOLE) or BLKDISCARD is allowed, for blkif DISCARD */
+    VT_LU_PROTECTED = 64     /* READ and WRITE are VT_OP_SLOW, after the same checks; blkif as with VT_LU_SLOW_STORE */
 };
 
 struct vt_lu_config {
@@ -124,12 +127,27 @@ struct vt_lu_config {
 
 /* The index of the new LU (not its LUN), or -EEXIST, -ENOSPC, -EINVAL. Before or after vt_start. */
 int vt_lu_add(struct vt_target *t, const struct vt_lu_config *config);
-/* Changes blocks, flags and write_protect of a live LU. */
+/*
+ * Changes blocks, flags and write_protect of a live LU. Once VT_LU_WRITE_CACHE is gone no write ends before its data is
+ * durable, but what ended earlier is for the caller to flush.
+ */
 int vt_lu_update(struct vt_target *t, uint32_t lu, const struct vt_lu_config *config);
 /* Sense given to every command with VT_CMD_NEEDS_READY, e.g. 0x020402; 0: ready. */
 int vt_lu_state(struct vt_target *t, uint32_t lu, uint32_t sense);
 /* Denies conflict classes to one nexus (or VT_ALL). */
 int vt_lu_deny(struct vt_target *t, uint32_t lu, uint32_t nexus, uint32_t classes);
+/*
+ * Denies `classes[i]` to `nexuses[i]`, and `others` to every other nexus and those to come. No nexus is ever seen with
+ * anything between its old and its new classes. -EINVAL: no such nexus, and nothing has changed.
+ */
+int vt_lu_deny_many(struct vt_target *t, uint32_t lu, uint32_t others, const uint32_t *nexuses,
+                    const uint32_t *classes, uint32_t count);
+/*
+ * A long operation (FORMAT UNIT, SANITIZE) has the LU: every command without VT_CMD_DURING_OPERATION ends with this
+ * sense, e.g. 0x020404, and `progress` (65536ths) in its sense-key-specific bytes; a blkif request with ERROR. 0: it is
+ * over. Commands that have passed their checks go on: a range lock on the whole LU waits for those in C.
+ */
+int vt_lu_operation(struct vt_target *t, uint32_t lu, uint32_t sense, uint32_t progress);
 /* 1 after a failed fdatasync: data may be lost, and every later sync fails too. */
 int vt_lu_sync_failed(struct vt_target *t, uint32_t lu);
 /* Stops every command of the LU and forgets it when the last has ended; its descriptor may then be closed (blocks). */

@@ -79,6 +79,8 @@ struct vt_cause {
     uint32_t code;
     bool has_information;
     bool has_field;
+    bool has_progress;
+    uint16_t progress;
     uint8_t bit;            /* 8: no bit pointer */
     uint16_t byte;
     uint64_t information;
@@ -183,6 +185,8 @@ struct vt_lu {
     uint32_t flags;
     uint32_t write_protect;
     uint32_t state_sense;
+    uint32_t operation;             /* sense of what has the LU for itself; 0: nothing */
+    uint32_t progress;
     uint32_t fenced;                /* an aborted I/O will not end */
     uint32_t sync_failed;
     int fd;

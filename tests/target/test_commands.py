@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every command that Python runs, by its bytes; field pointers; allocation lengths."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -48,9 +49,21 @@ def test_native_rows_say_what_the_table_says() -> None:
     assert (rows[0x08, None].lba_nbytes, rows[0x08, None].fua_mask) == (3, 0)
     assert rows[0x35, None].flags & lib.VT_CMD_IMMED_BIT
     assert (rows[0x35, None].op, rows[0x35, None].length_nbytes) == (lib.VT_OP_SYNC, 2)
-    assert rows[0x12, None].flags == lib.VT_CMD_SKIPS_UA | lib.VT_CMD_ANY_LUN
+    inquiry = lib.VT_CMD_SKIPS_UA | lib.VT_CMD_ANY_LUN | lib.VT_CMD_DURING_OPERATION
+    assert rows[0x12, None].flags == inquiry
     assert (rows[0x12, None].op, rows[0x12, None].conflict) == (lib.VT_OP_SLOW, 0)
     assert rows[0x9E, 0x10].flags & lib.VT_CMD_HAS_SA
+
+
+def test_escape_fields_are_accepted_and_sent_to_python() -> None:
+    handler = commands.find(cdb.READ_10.build())
+    assert handler
+    escaping = dataclasses.replace(handler, without=("rarc", "rdprotect"), escape=("rdprotect",))
+    row = commands.native_row(escaping)
+    assert (row.escape_mask, row.usage[1]) == (0xE0, 0xFA)
+    assert commands.native_row(handler).escape_mask == 0 or handler.escape
+    with pytest.raises(ValueError, match="not in byte 1"):
+        commands.native_row(dataclasses.replace(handler, escape=("group_number",)))
 
 
 def test_sense_codes_of_the_native_core_are_those_of_the_table() -> None:
