@@ -9,14 +9,20 @@ import hashlib
 import logging
 import os
 import threading
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from target import errors
 from target.lunspec import LunSpec
 from target.native import ffi, lib
+from target.part import KINDS, Nexus, P, Part
+from target.state import State
 from target.stores import Can, Store, StoreError, StoreSpec, open_store
 from vscsi.scsi import sense, vpd
 from vscsi.scsi.sense import Sense
+
+if TYPE_CHECKING:
+    from target.scsi_device import TargetDevice
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +65,62 @@ class LogicalUnit:
         self.unmap_granularity_blocks = max(1, self.physical_block_nbytes // self.block_nbytes) if self.discard else 0
         self.not_ready: Sense | None = None
         self.sync_failed = False
+        self.state = State(_state_folder(spec, store, self.readonly))
+        self.device: TargetDevice | None = None
+        """What the unit belongs to; there from `start` on."""
+        self._parts: dict[type[Part], Part] = {}
+        self._parts_lock = threading.RLock()
         self._sync_lock = threading.Lock()
         self._closed = False
+
+    def part(self, kind: type[P]) -> P:
+        """The unit's only part of that kind, made when it is first asked for."""
+        with self._parts_lock:
+            found = self._parts.get(kind)
+            if found is None:
+                found = self._parts[kind] = kind(self)
+            assert isinstance(found, kind)
+            return found
+
+    def parts(self) -> list[Part]:
+        """Every part there is now."""
+        with self._parts_lock:
+            return list(self._parts.values())
+
+    def start(self, device: "TargetDevice") -> None:
+        """The unit belongs to this device from now on, and has its index: its parts begin."""
+        self.device = device
+        for kind in KINDS:
+            self.part(kind)
+        for part in self.parts():
+            part.start()
+
+    def reset(self) -> None:
+        """LOGICAL UNIT RESET: every part goes back to where it starts from."""
+        for part in self.parts():
+            try:
+                part.reset()
+            except Exception:
+                log.exception("lun %d: internal error in a reset", self.lun)
+
+    def nexus_known(self, nexus: Nexus) -> None:
+        """To every part."""
+        for part in self.parts():
+            part.nexus_known(nexus)
+
+    def nexus_lost(self, nexus: Nexus) -> None:
+        """To every part."""
+        for part in self.parts():
+            part.nexus_lost(nexus)
+
+    def nexus_forgotten(self, nexus: Nexus) -> None:
+        """To every part."""
+        for part in self.parts():
+            part.nexus_forgotten(nexus)
+
+    def remembers(self, nexus: Nexus) -> bool:
+        """Whether any part does."""
+        return any(part.remembers(nexus) for part in self.parts())
 
     def native_config(self) -> Any:
         """A new `struct vt_lu_config` for the native core."""
@@ -156,6 +216,11 @@ class LogicalUnit:
         if self._closed:
             return
         self._closed = True
+        for part in self.parts():
+            try:
+                part.close()
+            except Exception:
+                log.exception("lun %d: internal error while closing", self.lun)
         try:
             if not self.readonly:
                 self.store.flush()
@@ -163,6 +228,13 @@ class LogicalUnit:
             log.error("lun %d: the last flush failed: %s", self.lun, error)
         finally:
             self.store.close()
+
+
+def _state_folder(spec: LunSpec, store: Store, readonly: bool) -> Path | None:
+    """Beside the image; not for one that others may serve as well, unless the user says where."""
+    if spec.state is not None:
+        return Path(spec.state).absolute()
+    return None if readonly or store.path is None else store.path.with_name(store.path.name + ".vscsi")
 
 
 def _naa_from(serial: str) -> bytes:

@@ -67,6 +67,12 @@ def _naa(text: str) -> bytes:
     return value
 
 
+def _folder(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("is not a path")
+    return text
+
+
 def _key(name: str, convert: Callable[[str], Any], default: Any, help: str) -> Any:
     return field(default=default, metadata={"key": name, "convert": convert, "help": help})
 
@@ -91,6 +97,12 @@ class LunSpec:
         "cache", _choice("wb", "wt", "none"), "wb", "wb write back (default), wt write through, none O_DIRECT"
     )
     discard: bool = _key("discard", _boolean, True, "unmapping gives space back: on (default) or off")
+    state: str | None = _key(
+        "state",
+        _folder,
+        None,
+        "folder for what outlives the target: reservations, saved mode pages (default: IMAGE.vscsi beside the image)",
+    )
     rotational: bool | None = _key(
         "rotational", _boolean, None, "0 solid state, 1 rotating (default: what the store says)"
     )

@@ -65,7 +65,9 @@ class NexusRegistry:
         self._known: dict[tuple[bytes, bytes], Nexus] = {}
         self._by_index: dict[int, Nexus] = {}
         self.is_registrant: Callable[[Nexus], bool] = lambda nexus: False
+        self.on_known: list[Callable[[Nexus], None]] = []
         self.on_loss: list[Callable[[Nexus], None]] = []
+        self.on_forgotten: list[Callable[[Nexus], None]] = []
 
     def __len__(self) -> int:
         return len(self._known)
@@ -73,6 +75,10 @@ class NexusRegistry:
     def lookup(self, index: int) -> Nexus | None:
         """The nexus with C's index; None for a blkif connection's synthetic one."""
         return self._by_index.get(index)
+
+    def known(self) -> list[Nexus]:
+        """Every nexus known now. Any thread may ask."""
+        return list(self._by_index.values())
 
     def find(self, initiator_port_id: bytes, target_port_id: bytes) -> Nexus | None:
         return self._known.get((initiator_port_id, target_port_id))
@@ -85,6 +91,8 @@ class NexusRegistry:
             nexus = Nexus(index, initiator_port_id, target_port_id)
             self._known[nexus.key] = nexus
             self._by_index[index] = nexus
+            for hook in self.on_known:
+                hook(nexus)
         nexus.channels.append(channel)
         return nexus
 
@@ -111,6 +119,8 @@ class NexusRegistry:
         for other in never + idle[: max(0, len(idle) - self._max_idle)]:
             if self._known.pop(other.key, None) is not None:
                 del self._by_index[other.index]
+                for hook in self.on_forgotten:
+                    hook(other)
                 check(self._lib.vt_nexus_remove(self._target, other.index), "forgetting a nexus")
 
     def _attention(self, nexus: int, code: int, *, lu: int | None = None, besides: int | None = None) -> None:
@@ -130,8 +140,6 @@ class NexusRegistry:
         if new_lu is not None:
             self._attention(self._lib.VT_ALL, UA_POWER_ON, lu=new_lu)
 
-    def capacity_changed(self, lu: int, besides: Nexus | None = None) -> None:
-        """CAPACITY DATA HAS CHANGED to every nexus on that LU, but not to the one whose command did it."""
-        self._attention(
-            self._lib.VT_ALL, UA_CAPACITY_CHANGED, lu=lu, besides=None if besides is None else besides.index
-        )
+    def capacity_changed(self, lu: int, besides: int | None = None) -> None:
+        """CAPACITY DATA HAS CHANGED to every nexus on that LU, but not to the one (by index) whose command did it."""
+        self._attention(self._lib.VT_ALL, UA_CAPACITY_CHANGED, lu=lu, besides=besides)

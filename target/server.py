@@ -106,6 +106,7 @@ class Server:
         self.selector = selectors.DefaultSelector()
         self.target = self._new_target()
         self.nexuses = NexusRegistry(self.native, self.target)
+        self.device: Any = None
         self._workers: Any = None
 
     def _new_target(self) -> Any:
@@ -160,6 +161,7 @@ class Server:
         self._install_commands()
         for unit in self.units.values():
             unit.index = check(self.native.vt_lu_add(self.target, unit.native_config()), f"LUN {unit.lun}")
+        self._start_device()
         check(self.native.vt_start(self.target), "the target's loops")
         self._start_workers()
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
@@ -171,11 +173,24 @@ class Server:
 
         commands.install(self.target)
 
+    def _start_device(self) -> None:
+        """Nexuses and logical units learn of each other."""
+        from target.scsi_device import NativeDevice
+
+        self.device = NativeDevice(self.target, self, self.nexuses, self.rules.target_port_id)
+        units = self.units
+        self.nexuses.is_registrant = lambda nexus: any(unit.remembers(nexus) for unit in units.values())
+        for unit in units.values():
+            unit.start(self.device)
+            self.nexuses.on_known.append(unit.nexus_known)
+            self.nexuses.on_loss.append(unit.nexus_lost)
+            self.nexuses.on_forgotten.append(unit.nexus_forgotten)
+
     def _start_workers(self) -> None:
         from target.worker import Workers
 
         by_index = {unit.index: unit for unit in self.units.values()}
-        self._workers = Workers(self.target, by_index, self.nexuses.lookup, self.options.workers)
+        self._workers = Workers(self.target, by_index, self.device, self.options.workers)
         self._workers.start()
 
     def _say_goodbye(self) -> None:
@@ -199,6 +214,8 @@ class Server:
 
     def _end(self) -> None:
         """Everything is taken down, in order: loops, workers, mappings, memory, LUs."""
+        if self.device is not None:
+            self.device.stopping = True
         for peer in list(self.peers):
             peer.vanish()
         self.native.vt_stop(self.target)
@@ -309,13 +326,18 @@ class Server:
 
     # ---- changes of the logical units ----
 
-    def unit_resized(self, unit: "LogicalUnit", besides: Any = None) -> None:
-        """A LU has another size: 2A/09 to every nexus but the one that did it, `sectors` to every vbd."""
+    def unit_resized(self, unit: "LogicalUnit", besides: int | None = None) -> None:
+        """A LU has another size: 2A/09 to every nexus but the one (by index) that did it, `sectors` to every vbd.
+        From any thread."""
         check(self.native.vt_lu_update(self.target, unit.index, unit.native_config()), f"LUN {unit.lun}")
         self.nexuses.capacity_changed(unit.index, besides)
-        for device in self._devices():
-            if isinstance(device, BlkifDevice) and device.unit is unit:
-                device.resized()
+
+        def tell_vbds() -> None:
+            for device in self._devices():
+                if isinstance(device, BlkifDevice) and device.unit is unit:
+                    device.resized()
+
+        self.call(tell_vbds)
 
 
 def default_port_id(path: Path) -> bytes:

@@ -9,14 +9,15 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from target import debug
-from target.commands import Result, execute
+from target.commands import Background, Result, execute
 from target.commands.task import Aborted
 from target.lu import LogicalUnit
 from target.native import ffi, lib
+from target.scsi_device import TargetDevice
 from vscsi.scsi import cdb, sense
 from vscsi.scsi.status import Status, describe
 
@@ -24,15 +25,8 @@ log = logging.getLogger(__name__)
 TRACE = debug.declare("worker.trace", "log every command that Python runs")
 
 
-class Nexus(Protocol):
-    """What a worker asks of an I_T nexus."""
-
-    @property
-    def target_port_id(self) -> bytes:
-        """The port through which the initiator reaches us."""
-
-
-NexusLookup = Callable[[int], Nexus | None]
+MAX_BACKGROUND = 32
+"""Commands that may run in threads of their own at a time; one more gets BUSY."""
 
 
 class _Port:
@@ -40,6 +34,7 @@ class _Port:
 
     def __init__(self, t: Any, request: Any) -> None:
         self._t, self._task = t, request.task
+        self.request = int(request.task)
         self.data_out_nbytes = int(request.data_out_nbytes)
         self.data_in_nbytes = int(request.data_in_nbytes)
 
@@ -69,26 +64,6 @@ class _Port:
         return bool(lib.vt_request_aborted(self._t, self._task))
 
 
-class _Device:
-    """The target device as seen by one command."""
-
-    def __init__(self, t: Any, units: Mapping[int, LogicalUnit], target_port_id: bytes) -> None:
-        self._t, self.target_port_id = t, target_port_id
-        self.units = {unit.lun: unit for unit in units.values()}
-
-    def ua_take(self, nexus: int, lu: LogicalUnit) -> int:
-        return max(0, int(lib.vt_ua_take(self._t, nexus, lu.index)))
-
-    def ua_clear(self, nexus: int, lu: LogicalUnit, code: int) -> None:
-        lib.vt_ua_clear(self._t, nexus, lu.index, code)
-
-    def set_not_ready(self, lu: LogicalUnit, code: int) -> None:
-        lib.vt_lu_state(self._t, lu.index, code)
-
-    def sync_failed(self, lu: LogicalUnit) -> bool:
-        return bool(lib.vt_lu_sync_failed(self._t, lu.index) > 0)
-
-
 def _command_of(request: Any) -> bytes:
     """The CDB; for media access the native core has decoded it, and blkif requests have none."""
     extent = {"lba": int(request.lba)}
@@ -104,12 +79,13 @@ def _command_of(request: Any) -> bytes:
 class Workers:
     """`count` threads that serve slow commands of the target `t`. `units` maps the native index to the unit.
 
-    `units` is read at every command and may change. `nexus_lookup` maps the native index of a nexus to what is known
-    of it; it must be callable from any thread.
+    `units` is read at every command and may change.
     """
 
-    def __init__(self, t: Any, units: Mapping[int, LogicalUnit], nexus_lookup: NexusLookup, count: int = 2) -> None:
-        self._t, self._units, self._nexus_lookup = t, units, nexus_lookup
+    def __init__(self, t: Any, units: Mapping[int, LogicalUnit], device: TargetDevice, count: int = 2) -> None:
+        self._t, self._units, self._device = t, units, device
+        self._background: set[threading.Thread] = set()
+        self._background_lock = threading.Lock()
         self._threads = [
             threading.Thread(target=self._serve, name=f"vscsi-worker-{i}", daemon=True) for i in range(count)
         ]
@@ -120,8 +96,8 @@ class Workers:
             thread.start()
 
     def join(self) -> None:
-        """Waits for their end, after vt_stop."""
-        for thread in self._threads:
+        """Waits for their end, after vt_stop, and for that of commands in the background."""
+        for thread in [*self._threads, *self._background]:
             if thread.ident is not None:
                 thread.join()
 
@@ -135,21 +111,46 @@ class Workers:
                     log.error("a worker ends: %s", os.strerror(-found))
                 return
             if found:
-                self._complete(request, self._run(request))
+                self._run(request)
 
-    def _run(self, request: Any) -> Result:
+    def _run(self, request: Any) -> None:
+        number, lu = int(request.task), self._units.get(request.lu)
         if request.op == lib.VT_OP_LU_RESET:
-            # No mode page, prevention or reservation can be changed yet, so none has to be restored.
-            return Result(Status.GOOD)
-        raw = _command_of(request)
-        nexus = self._nexus_lookup(request.nexus)
-        device = _Device(self._t, self._units, nexus.target_port_id if nexus else bytes(16))
-        lu = self._units.get(request.lu)
-        lun = bytes(ffi.buffer(request.lun))
-        result = execute(_Port(self._t, request), device, raw, lu=lu, lun=lun, nexus=request.nexus)
+            if lu is not None:
+                lu.reset()
+            self._complete(number, Result(Status.GOOD))
+            return
+        raw, lun = _command_of(request), bytes(ffi.buffer(request.lun))
+        result = execute(_Port(self._t, request), self._device, raw, lu=lu, lun=lun, nexus=request.nexus)
+        if isinstance(result, Background):
+            self._detach(number, result, raw, lu, lun)
+        else:
+            self._end(number, result, raw, lu, lun)
+
+    def _detach(self, number: int, rest: Background, raw: bytes, lu: LogicalUnit | None, lun: bytes) -> None:
+        def finish() -> None:
+            try:
+                self._end(number, rest.finish(), raw, lu, lun)
+            finally:
+                with self._background_lock:
+                    self._background.discard(threading.current_thread())
+
+        thread = threading.Thread(target=finish, name="vscsi-background", daemon=True)
+        with self._background_lock:
+            room = len(self._background) < MAX_BACKGROUND
+            if room:
+                self._background.add(thread)
+        if room:
+            if hasattr(lib, "vt_request_detach"):
+                lib.vt_request_detach(self._t, number)
+            thread.start()  # signals are blocked in it, too: it inherits this thread's mask
+        else:
+            self._end(number, Result(Status.BUSY), raw, lu, lun)
+
+    def _end(self, number: int, result: Result, raw: bytes, lu: LogicalUnit | None, lun: bytes) -> None:
         if TRACE.value:
             self._trace(raw, lu, lun, result)
-        return result
+        self._complete(number, result)
 
     def _trace(self, raw: bytes, lu: LogicalUnit | None, lun: bytes, result: Result) -> None:
         row = cdb.lookup(raw)
@@ -158,11 +159,11 @@ class Workers:
         how = sense.decode(result.sense).describe() if result.sense else describe(result.status)
         log.info("%s: %s [%s]: %s", where, cdb.name_of(raw), shown.hex(" "), how)
 
-    def _complete(self, request: Any, result: Result) -> None:
+    def _complete(self, number: int, result: Result) -> None:
         native = ffi.new("struct vt_result *")
         native.status, native.sense_nbytes = result.status, len(result.sense)
         native.data_out_nbytes, native.data_in_nbytes = result.out_nbytes, result.in_nbytes
         ffi.memmove(native.sense, result.sense, len(result.sense))
-        error = lib.vt_request_complete(self._t, request.task, native)
+        error = lib.vt_request_complete(self._t, number, native)
         if error < 0 and error != -errno.ENOENT:
             log.error("a result was refused: %s", os.strerror(-error))

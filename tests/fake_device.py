@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A target device without rings for tests of commands: feeds CDBs to `execute` and looks at what comes back."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from target.commands import Result, execute
+from target.commands import Background, Result, execute
 from target.commands.task import Aborted
 from target.lu import LogicalUnit
 from target.lunspec import parse
+from target.part import Nexus
+from target.scsi_device import TargetDevice
+from target.state import State
 from target.stores import Store, StoreSpec, open_store
 from vscsi.scsi import lun as lun_
 from vscsi.scsi import sense
@@ -23,6 +28,8 @@ class FakePort:
     abort_after: int = -1
     data_in: bytearray = field(default_factory=bytearray)
     fetched: list[tuple[int, int]] = field(default_factory=list)
+
+    request = 0
 
     @property
     def data_out_nbytes(self) -> int:
@@ -44,52 +51,119 @@ class FakePort:
         return self.abort_after == -1
 
 
-class FakeDevice:
+@dataclass(frozen=True)
+class FakeNexus:
+    """An I_T nexus without a channel."""
+
+    index: int
+    initiator_port_id: bytes
+    target_port_id: bytes = bytes(range(16))
+
+
+class FakeDevice(TargetDevice):
     """Units by LUN, and the native core's part in plain dictionaries."""
 
     target_port_id = bytes(range(16))
 
-    def __init__(self, *luns: str, store: Store | None = None) -> None:
+    def __init__(self, *luns: str, store: Store | None = None, state: Path | None = None) -> None:
+        super().__init__()
         self.units: dict[int, LogicalUnit] = {}
+        self.known: dict[int, FakeNexus] = {}
         self.attentions: dict[tuple[int, int], list[int]] = {}
         self.states: dict[int, int] = {}
+        self.operations: dict[int, tuple[int, int]] = {}
+        self.denied: dict[int, tuple[int, dict[int, int]]] = {}
         self.sync_failures: set[int] = set()
+        self.refreshed: list[int] = []
+        self.resizes: list[tuple[int, int | None]] = []
+        self.locks: list[tuple[int, int, int]] = []
+        """Locks held now: LUN, LBA, blocks."""
+        self.lock_log: list[tuple[int, int, int]] = []
         for text in luns or ("0=mem:1M",):
             spec = parse(text)
-            opened = store or open_store(spec.store, StoreSpec("", spec.readonly, spec.cache))
-            self.units[spec.lun] = LogicalUnit(spec, opened)
+            opened = store or open_store(spec.store, StoreSpec("", spec.readonly, spec.cache, discard=spec.discard))
+            unit = LogicalUnit(spec, opened)
+            if state is not None:
+                unit.state = State(state / str(spec.lun))
+            self.units[spec.lun] = unit
         for index, unit in enumerate(self.units.values()):
             unit.index = index
+            unit.start(self)
 
-    def ua_take(self, nexus: int, lu: LogicalUnit) -> int:
-        queue = self.attentions.get((nexus, lu.index), [])
+    def connect(self, index: int, initiator_port_id: bytes | None = None) -> FakeNexus:
+        """A nexus logs in."""
+        nexus = self.known[index] = FakeNexus(index, initiator_port_id or bytes([index]) * 16)
+        for unit in self.units.values():
+            unit.nexus_known(nexus)
+        return nexus
+
+    def nexus(self, index: int) -> FakeNexus | None:
+        return self.known.get(index)
+
+    def nexuses(self) -> Sequence[Nexus]:
+        return list(self.known.values())
+
+    def attention(
+        self, code: int, *, nexus: int | None = None, besides: int | None = None, unit: LogicalUnit | None = None
+    ) -> None:
+        for index in self.known if nexus is None else (nexus,):
+            for other in self.units.values() if unit is None else (unit,):
+                queue = self.attentions.setdefault((index, other.index), [])
+                if index != besides and code not in queue:
+                    queue.append(code)
+
+    def attention_take(self, nexus: int, unit: LogicalUnit) -> int:
+        queue = self.attentions.get((nexus, unit.index), [])
         return queue.pop(0) if queue else 0
 
-    def ua_clear(self, nexus: int, lu: LogicalUnit, code: int) -> None:
-        queue = self.attentions.get((nexus, lu.index), [])
+    def attention_clear(self, code: int, *, nexus: int, unit: LogicalUnit) -> None:
+        queue = self.attentions.get((nexus, unit.index), [])
         if code in queue:
             queue.remove(code)
 
-    def set_not_ready(self, lu: LogicalUnit, code: int) -> None:
-        self.states[lu.lun] = code
+    def set_not_ready(self, unit: LogicalUnit, code: int) -> None:
+        self.states[unit.lun] = code
 
-    def sync_failed(self, lu: LogicalUnit) -> bool:
-        return lu.lun in self.sync_failures
+    def operation(self, unit: LogicalUnit, code: int, progress: int = 0) -> None:
+        self.operations[unit.lun] = code, progress
+
+    def deny(self, unit: LogicalUnit, others: int, classes: Mapping[int, int]) -> None:
+        self.denied[unit.lun] = others, dict(classes)
+
+    def refresh(self, unit: LogicalUnit) -> None:
+        self.refreshed.append(unit.lun)
+
+    def resized(self, unit: LogicalUnit, besides: int | None = None) -> None:
+        self.resizes.append((unit.lun, besides))
+
+    def sync_failed(self, unit: LogicalUnit) -> bool:
+        return unit.lun in self.sync_failures
+
+    def lock(self, unit: LogicalUnit, lba: int, blocks: int, request: int, seconds: float) -> int:
+        for lun, start, count in self.locks:
+            assert lun != unit.lun or lba >= start + count or start >= lba + blocks, "would wait for itself for ever"
+        self.locks.append((unit.lun, lba, blocks))
+        self.lock_log.append((unit.lun, lba, blocks))
+        return len(self.lock_log)
+
+    def unlock(self, unit: LogicalUnit, number: int) -> None:
+        self.locks.remove(self.lock_log[number - 1])
 
     def run(self, raw: bytes, port: FakePort | None = None, *, lun: int = 0, nexus: int = 7) -> Result:
-        """Runs a CDB."""
+        """Runs a CDB; what would go on in the background is waited for."""
         unit = self.units.get(lun)
-        return execute(port or FakePort(), self, raw, lu=unit, lun=lun_.encode(lun), nexus=nexus)
+        result = execute(port or FakePort(), self, raw, lu=unit, lun=lun_.encode(lun), nexus=nexus)
+        return result.finish() if isinstance(result, Background) else result
 
     def close(self) -> None:
         for unit in self.units.values():
-            unit.store.close()
+            unit.close()
 
 
-def do_command(device: FakeDevice, raw: bytes, data_out: bytes = b"", *, lun: int = 0) -> FakePort:
+def do_command(device: FakeDevice, raw: bytes, data_out: bytes = b"", *, lun: int = 0, nexus: int = 7) -> FakePort:
     """The command must end with GOOD."""
     port = FakePort(data_out)
-    result = device.run(raw, port, lun=lun)
+    result = device.run(raw, port, lun=lun, nexus=nexus)
     assert result.status is Status.GOOD, sense.decode(result.sense).describe()
     assert result.sense == b""
     assert result.in_nbytes == len(port.data_in)
@@ -97,10 +171,16 @@ def do_command(device: FakeDevice, raw: bytes, data_out: bytes = b"", *, lun: in
 
 
 def do_command_in(
-    device: FakeDevice, raw: bytes, data_out: bytes = b"", expected: bytes | None = None, *, lun: int = 0
+    device: FakeDevice,
+    raw: bytes,
+    data_out: bytes = b"",
+    expected: bytes | None = None,
+    *,
+    lun: int = 0,
+    nexus: int = 7,
 ) -> bytes:
     """The command must end with GOOD; returns its data-in, which must be `expected` if that is given."""
-    data = bytes(do_command(device, raw, data_out, lun=lun).data_in)
+    data = bytes(do_command(device, raw, data_out, lun=lun, nexus=nexus).data_in)
     assert expected is None or data == expected, data.hex(" ")
     return data
 
@@ -113,10 +193,11 @@ def do_command_fail(
     *,
     data_out: bytes = b"",
     lun: int = 0,
+    nexus: int = 7,
 ) -> DecodedSense:
     """The command must end with CHECK CONDITION and this sense; `at` is where the field pointer has to point."""
     port = FakePort(data_out)
-    result = device.run(raw, port, lun=lun)
+    result = device.run(raw, port, lun=lun, nexus=nexus)
     assert result.status is Status.CHECK_CONDITION
     got = sense.decode(result.sense)
     assert got.matches(expected), got.describe()
@@ -126,4 +207,4 @@ def do_command_fail(
     return got
 
 
-__all__ = ["Aborted", "FakeDevice", "FakePort", "do_command", "do_command_fail", "do_command_in"]
+__all__ = ["Aborted", "FakeDevice", "FakeNexus", "FakePort", "do_command", "do_command_fail", "do_command_in"]

@@ -20,6 +20,9 @@ class FakeServer(Server):
     def _install_commands(self) -> None:
         pass
 
+    def _start_device(self) -> None:
+        pass
+
     def _start_workers(self) -> None:
         self._workers = SimpleNamespace(join=lambda: None)
 

@@ -1,26 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """SCSI commands of the target that are not plain media access: one function per command, found through one table.
 
-A new command is a row in `vscsi/scsi/cdb.py` and a function with `@handles` in a module listed here. Must not know
-rings, sockets, threads or clocks.
+A new command is a row in `vscsi.scsi.cdb` and a function with `@handles` in a module of this package; every module is
+imported. Must not know rings, sockets, threads or clocks.
 """
 
+import importlib
+import pkgutil
 from typing import Any
 
-from target.commands import (  # noqa: F401  (they fill the table)
-    capacity,
-    inquiry,
-    media,
-    mode_sense,
-    opcodes,
-    report_luns,
-    unit,
-    unmap,
-    verify,
-    vpd_pages,
-    write_same,
-)
-from target.commands.execute import Result, execute
+from target.commands.execute import Background, Result, execute
 from target.commands.table import Conflict, Handler, Op, find, handlers
 from target.native import ffi, lib
 
@@ -80,4 +69,7 @@ def _escape_mask(handler: Handler) -> int:
     return mask
 
 
-__all__ = ["Result", "command_rows", "execute", "find", "handlers", "install", "native_row"]
+for _module in pkgutil.iter_modules(__path__):  # they fill the table
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["Background", "Result", "command_rows", "execute", "find", "handlers", "install", "native_row"]

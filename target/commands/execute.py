@@ -5,12 +5,14 @@ The one place where exceptions become status and sense. Must not know which comm
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from target import errors
 from target.commands import table
-from target.commands.task import Aborted, Device, Port, Task
+from target.commands.task import Aborted, InBackground, Port, StatusOnly, Task
 from target.lu import LogicalUnit
+from target.scsi_device import TargetDevice
 from vscsi.scsi import cdb, sense
 from vscsi.scsi.sense import CheckCondition
 from vscsi.scsi.status import Status
@@ -28,32 +30,70 @@ class Result:
     in_nbytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A command that wants a thread of its own for the rest of its work: `finish()` does it, and never raises."""
+
+    finish: Callable[[], Result]
+
+
 def execute(
-    port: Port, device: Device, raw: bytes, *, lu: LogicalUnit | None, lun: bytes = bytes(8), nexus: int = 0
-) -> Result:
+    port: Port, device: TargetDevice, raw: bytes, *, lu: LogicalUnit | None, lun: bytes = bytes(8), nexus: int = 0
+) -> Result | Background:
     """Runs the command in `raw` on a logical unit (None: there is none with that LUN). Never raises."""
-    task: Task | None = None
-    try:
+    made: list[Task] = []
+
+    def begin() -> bytes | InBackground | None:
         handler = _handler(raw, lu)
         task = Task(port, device, handler.row, raw, lu=lu, lun=lun, nexus=nexus)
-        data = _run(handler, task)
+        made.append(task)
+        return _run(handler, task)
+
+    return _guarded(begin, made, device, raw, lu)
+
+
+def _guarded(
+    function: Callable[[], bytes | InBackground | None],
+    made: list[Task],
+    device: TargetDevice,
+    raw: bytes,
+    lu: LogicalUnit | None,
+) -> Result | Background:
+    try:
+        data = function()
+        task = made[0]
+        if isinstance(data, InBackground):
+            return Background(_finisher(data, made, device, raw, lu))
         if data is not None:
             task.send(data)
-        return Result(Status.GOOD, b"", task.out_nbytes, task.in_nbytes)
+        return Result(task.status, b"", task.out_nbytes, task.in_nbytes)
     except CheckCondition as end:
-        return _failed(end, task, lu)
+        return _failed(end, made, lu)
+    except StatusOnly as end:
+        return Result(end.status)
     except Aborted:
         return Result(Status.TASK_ABORTED)
     except OSError as error:
-        handler_writes = task is not None and task.row.data is not cdb.Data.IN
+        handler_writes = bool(made) and made[0].row.data is not cdb.Data.IN
         log.warning("%s: %s", cdb.name_of(raw), error)
-        return _failed(errors.check_condition(error, writing=handler_writes), task, lu)
+        return _failed(errors.check_condition(error, writing=handler_writes), made, lu)
     except Exception:
         log.exception("internal error in %s, CDB %s", cdb.name_of(raw), raw.hex(" "))
-        return _failed(sense.INTERNAL_TARGET_FAILURE.error(), task, lu)
+        return _failed(sense.INTERNAL_TARGET_FAILURE.error(), made, lu)
     finally:
         if lu is not None and lu.sync_failed:
             device.set_not_ready(lu, sense.WRITE_ERROR.code)
+
+
+def _finisher(
+    rest: InBackground, made: list[Task], device: TargetDevice, raw: bytes, lu: LogicalUnit | None
+) -> Callable[[], Result]:
+    def finish() -> Result:
+        result = _guarded(rest.run, made, device, raw, lu)
+        assert isinstance(result, Result)
+        return result
+
+    return finish
 
 
 def _handler(raw: bytes, lu: LogicalUnit | None) -> table.Handler:
@@ -67,7 +107,7 @@ def _handler(raw: bytes, lu: LogicalUnit | None) -> table.Handler:
     return handler
 
 
-def _run(handler: table.Handler, task: Task) -> bytes | None:
+def _run(handler: table.Handler, task: Task) -> bytes | InBackground | None:
     if task.lu is None and not handler.any_lun:
         raise sense.LOGICAL_UNIT_NOT_SUPPORTED.error()
     for name in handler.unsupported_fields(task.lu):
@@ -80,6 +120,7 @@ def _run(handler: table.Handler, task: Task) -> bytes | None:
     return handler.function(task)
 
 
-def _failed(end: CheckCondition, task: Task | None, lu: LogicalUnit | None) -> Result:
+def _failed(end: CheckCondition, made: list[Task], lu: LogicalUnit | None) -> Result:
     data = end.encode(descriptor=lu is not None and lu.descriptor_sense)
-    return Result(Status.CHECK_CONDITION, data, task.out_nbytes if task else 0, task.in_nbytes if task else 0)
+    out_nbytes, in_nbytes = (made[0].out_nbytes, made[0].in_nbytes) if made else (0, 0)
+    return Result(Status.CHECK_CONDITION, data, out_nbytes, in_nbytes)

@@ -30,6 +30,14 @@ def _extent(task: Task) -> tuple[int, int]:
 def read(task: Task) -> None:
     """SBC-3 5.10 and after."""
     unit, (lba, blocks) = task.unit, _extent(task)
+    with task.locked(lba, blocks):
+        _read(task, lba, blocks)
+    if task.fields.get("fua") and not unit.readonly:
+        task.flush()  # afterwards: what was returned is then on the medium, a racing write included
+
+
+def _read(task: Task, lba: int, blocks: int) -> None:
+    unit = task.unit
     buffer = unit.buffer(min(blocks, unit.chunk_blocks()))
     while blocks:
         task.check_aborted()
@@ -38,8 +46,6 @@ def read(task: Task) -> None:
         task.send(chunk)
         done = len(chunk) // unit.block_nbytes
         lba, blocks = lba + done, blocks - done
-    if task.fields.get("fua") and not unit.readonly:
-        task.flush()  # afterwards: what was returned is then on the medium, a racing write included
 
 
 @handles(cdb.WRITE_6, AS_WRITE, op=Op.WRITE, needs_ready=True, writes=True)
@@ -54,15 +60,21 @@ def write(task: Task) -> None:
     task.out_nbytes = blocks * unit.block_nbytes
     if task.port.data_out_nbytes < task.out_nbytes:  # a longer buffer is an underrun, as in the native core
         raise sense.INVALID_FIELD_IN_COMMAND_IU.error()
-    fua, offset = bool(task.fields.get("fua")), 0
+    fua = bool(task.fields.get("fua"))
+    with task.locked(lba, blocks):
+        _write(task, lba, blocks, fua)
+    if not fua:
+        task.settle()
+
+
+def _write(task: Task, lba: int, blocks: int, fua: bool) -> None:
+    unit, offset = task.unit, 0
     while blocks:
         task.check_aborted()
         step = min(blocks, unit.chunk_blocks())
         data = task.port.fetch(offset, step * unit.block_nbytes)
         unit.write(memoryview(data), lba, fua=fua)
         lba, blocks, offset = lba + step, blocks - step, offset + len(data)
-    if not fua:
-        task.settle()
 
 
 @handles(cdb.SYNCHRONIZE_CACHE_10, AS_WRITE, op=Op.SYNC, needs_ready=True, timeouts=(1, 60))

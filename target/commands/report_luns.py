@@ -22,7 +22,7 @@ def report_luns(task: Task) -> bytes:
     luns = [] if select == _WELL_KNOWN else sorted(task.device.units)
     if select != _WELL_KNOWN:
         for unit in task.device.units.values():
-            task.device.ua_clear(task.nexus, unit, _CHANGED)
+            task.device.attention_clear(_CHANGED, nexus=task.nexus, unit=unit)
     if select != _ADDRESSED:
         luns.append(WLUN_REPORT_LUNS)
     return parameters.encode_luns(luns)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from typing import Any
 
-from target.commands.task import Task
+from target.commands.task import InBackground, Task
 from target.lu import LogicalUnit
 from vscsi.scsi import cdb
 from vscsi.scsi.cdb import Cdb
 
-Function = Callable[[Task], bytes | None]
+Function = Callable[[Task], bytes | InBackground | None]
 
 
 class Conflict(Flag):

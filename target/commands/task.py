@@ -1,24 +1,40 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a command's function sees: the task, its logical unit, its data, and the target device around it.
 
-States what the caller must provide (`Port`, `Device`). Must not know rings, threads or the native core.
+States what the caller must provide (`Port`). Must not know rings, threads or the native core.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from target.lu import LogicalUnit
+from target.scsi_device import LockRefused, TargetDevice
 from vscsi.scsi import lun as lun_
 from vscsi.scsi import sense
 from vscsi.scsi.cdb import Cdb
+from vscsi.scsi.status import Status
 
 
 class Aborted(Exception):
     """The task was aborted while it ran; nothing is answered any more."""
 
 
+class StatusOnly(Exception):
+    """The command ends with a status that has no sense data, such as RESERVATION CONFLICT."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.name)
+        self.status = status
+
+
 class Port(Protocol):
     """One task's way to its initiator."""
+
+    @property
+    def request(self) -> int:
+        """The native core's number for it; 0: it has none."""
 
     @property
     def data_out_nbytes(self) -> int:
@@ -38,35 +54,18 @@ class Port(Protocol):
         """Whether to stop as soon as possible."""
 
 
-class Device(Protocol):
-    """The SCSI target device that all logical units belong to."""
+@dataclass(frozen=True, slots=True)
+class InBackground:
+    """What a function returns whose command goes on in a thread of its own: `run` gives what it would have returned."""
 
-    @property
-    def target_port_id(self) -> bytes:
-        """The 16-byte SRP target port identifier."""
-
-    @property
-    def units(self) -> Mapping[int, LogicalUnit]:
-        """Every logical unit by its LUN."""
-
-    def ua_take(self, nexus: int, lu: LogicalUnit) -> int:
-        """Takes the first unit attention of a nexus on a unit: ASC << 8 | ASCQ, or 0."""
-
-    def ua_clear(self, nexus: int, lu: LogicalUnit, code: int) -> None:
-        """Takes one unit attention condition away."""
-
-    def set_not_ready(self, lu: LogicalUnit, code: int) -> None:
-        """Every command that needs the unit ready ends with this sense (key << 16 | asc << 8 | ascq); 0: ready."""
-
-    def sync_failed(self, lu: LogicalUnit) -> bool:
-        """Whether a flush of this unit has failed in the native core."""
+    run: "Callable[[], bytes | None]"
 
 
 class Task:
     """One command being executed."""
 
     def __init__(
-        self, port: Port, device: Device, row: Cdb, raw: bytes, *, lu: LogicalUnit | None, lun: bytes, nexus: int
+        self, port: Port, device: TargetDevice, row: Cdb, raw: bytes, *, lu: LogicalUnit | None, lun: bytes, nexus: int
     ) -> None:
         self.port, self.device, self.row, self.raw = port, device, row, raw
         self.lu, self.nexus = lu, nexus
@@ -76,6 +75,8 @@ class Task:
         """Bytes of data-out that the command takes by its CDB; residuals follow from it."""
         self.in_nbytes = 0
         """Bytes of data-in sent so far."""
+        self.status = Status.GOOD
+        """What the command ends with if nothing goes wrong; PRE-FETCH knows another."""
 
     @property
     def unit(self) -> LogicalUnit:
@@ -118,8 +119,28 @@ class Task:
 
     def check_aborted(self) -> None:
         """For long commands, between chunks."""
-        if self.port.aborted():
+        if self.device.stopping or self.port.aborted():
             raise Aborted
+
+    def in_background(self, function: Callable[[], bytes | None]) -> InBackground:
+        """For commands that take long, to be returned by the handler once everything has been checked: `function` runs
+        in a thread of its own, and workers stay free for others. It gives and raises what a handler may."""
+        return InBackground(function)
+
+    @contextlib.contextmanager
+    def locked(self, lba: int, blocks: int, unit: LogicalUnit | None = None) -> Iterator[None]:
+        """Keeps every other command, from whatever nexus, off these blocks of the unit (or of another one).
+
+        Whoever reads or writes blocks in Python does it inside, or COMPARE AND WRITE would not be atomic. Of several
+        ranges take the one on the lower unit index, then the one with the lower LBA, first.
+        """
+        try:
+            with self.device.locked(unit or self.unit, lba, blocks, self.port.request):
+                yield
+        except LockRefused as refused:
+            if refused.aborted:
+                raise Aborted from refused
+            raise sense.NOT_READY_CAUSE_NOT_REPORTABLE.error() from refused
 
     def flush(self) -> None:
         """Makes everything on the unit durable, or ends the command: never a success after a failure."""

@@ -25,7 +25,7 @@ def _pending(task: Task) -> Sense:
         return sense.NO_SENSE
     if task.lu is None:
         return sense.LOGICAL_UNIT_NOT_SUPPORTED
-    if code := task.device.ua_take(task.nexus, task.lu):
+    if code := task.device.attention_take(task.nexus, task.lu):
         asc, ascq = code >> 8, code & 0xFF
         named = sense.lookup(asc, ascq)
         return Sense(Key.UNIT_ATTENTION, asc, ascq, named.name if named else "")

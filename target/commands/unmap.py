@@ -19,7 +19,8 @@ def unmap(task: Task) -> None:
         while blocks:
             task.check_aborted()
             step = min(blocks, limits.MAX_UNMAP_BLOCKS)
-            unit.trim(lba, step)
+            with task.locked(lba, step):
+                unit.trim(lba, step)
             lba, blocks = lba + step, blocks - step
     task.settle()
 

@@ -29,6 +29,12 @@ def verify(task: Task) -> None:
     elif check == _COMPARE_ONE:
         task.expect_out(size, "verification_length")
         pattern = task.port.fetch(0, size)
+    with task.locked(lba, blocks):
+        _verify(task, check, pattern, lba, blocks)
+
+
+def _verify(task: Task, check: int, pattern: bytes, lba: int, blocks: int) -> None:
+    unit, size = task.unit, task.unit.block_nbytes
     buffer, offset = unit.buffer(min(blocks, unit.chunk_blocks())), 0
     while blocks:
         task.check_aborted()

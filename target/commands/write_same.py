@@ -34,10 +34,11 @@ def write_same(task: Task) -> None:
     if blocks > unit.max_write_same_blocks:
         raise task.invalid("number_of_logical_blocks")
     block = _block(task)
-    if task.fields["unmap"] and unit.zeroing and not any(block):
-        unit.trim(lba, blocks)
-    else:
-        _write(task, block, lba, blocks)
+    with task.locked(lba, blocks):
+        if task.fields["unmap"] and unit.zeroing and not any(block):
+            unit.trim(lba, blocks)
+        else:
+            _write(task, block, lba, blocks)
     task.settle()
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Flag, auto
+from pathlib import Path
 from typing import TypeVar
 
 from target.native import lib
@@ -58,6 +59,8 @@ class Store:
     fd: int | None = None
     nbytes: int = 0
     can: Can = Can(0)
+    path: Path | None = None
+    """The image's file, for what is kept beside it; None: nothing can be."""
     identity: str = ""
     """The same for the same image at every start, for the serial number; empty: the LUN has to tell units apart."""
     is_block_device: bool = False

@@ -121,6 +121,8 @@ class FileStore(DescriptorStore):
             )
         self.identity = f"file:{status.st_ino}:{Path(self._path).resolve()}"
         self.physical_nbytes = 4096
+        if not self.is_block_device:
+            self.path = Path(self._path).absolute()
         self.can = Can(0) if spec.readonly else Can.WRITE
         self.can |= Can.FLUSH
         if self.is_block_device:

@@ -179,7 +179,7 @@ def test_attention_helpers(running):
     def establish():
         nexus = next(iter(registry._known.values()))
         registry.luns_changed(new_lu=1)
-        registry.capacity_changed(0, nexus)
+        registry.capacity_changed(0, nexus.index)
         return nexus.index
 
     index = running.do(establish)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a logical unit has to remember beside its blocks: small documents in a folder, replaced as a whole.
+
+Knows files and how a change is made durable. Must not know what is remembered, nor SCSI. The folder is made when
+something is first saved; without one everything is kept in memory, until the target ends.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
+
+
+class State:
+    """Named JSON documents. `folder` None keeps them in memory. Any thread may call."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._memory: dict[str, dict[str, Any]] = {}
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is saved now would outlive the target."""
+        if self.folder is None:
+            return False
+        where = self.folder if self.folder.exists() else self.folder.parent
+        return os.access(where, os.W_OK | os.X_OK)
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """The document saved last, or None. One that cannot be understood is set aside and said so in the log."""
+        path = self.path(_checked(name) + ".json")
+        with self._lock:
+            if path is None:
+                text = self._memory.get(name)
+                return None if text is None else dict(text)
+            try:
+                document = json.loads(path.read_bytes())
+                if not isinstance(document, dict):
+                    raise ValueError("not an object")
+            except FileNotFoundError:
+                return None
+            except ValueError as error:
+                aside = path.with_suffix(".damaged")
+                log.error("%s cannot be understood (%s): kept as %s", path, error, aside.name)
+                with contextlib.suppress(OSError):
+                    path.replace(aside)
+                return None
+            return document
+
+    def save(self, name: str, document: dict[str, Any]) -> None:
+        """Replaces a document; on return it is durable if anything is. OSError: the former one is still there."""
+        _checked(name)
+        data = json.dumps(document, indent=1).encode()
+        with self._lock:
+            if self.folder is None:
+                self._memory[name] = json.loads(data)
+                return
+            self._make_folder(self.folder)
+            write_durably(self.folder / f"{name}.json", data)
+
+    def remove(self, name: str) -> None:
+        """Forgets a document, durably; no error if there is none."""
+        _checked(name)
+        with self._lock:
+            if self.folder is None:
+                self._memory.pop(name, None)
+                return
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / f"{name}.json").unlink()
+                sync_folder(self.folder)
+
+    def path(self, name: str) -> Path | None:
+        """Where a file of that name belongs, for what is no document; None: nowhere."""
+        return None if self.folder is None else self.folder / name
+
+    def make_path(self, name: str) -> Path | None:
+        """The same, and the folder is there. OSError if it cannot be made."""
+        if self.folder is not None:
+            with self._lock:
+                self._make_folder(self.folder)
+        return self.path(name)
+
+    @staticmethod
+    def _make_folder(folder: Path) -> None:
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(folder.parent)
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"'{name}' is not a name of lower-case letters, digits and hyphens")
+    return name
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replaces a file in one step: after a crash it holds the old content or the new. OSError if it cannot."""
+    new = path.with_name(path.name + ".new")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    new.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

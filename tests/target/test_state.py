@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Documents that outlive the target: whole or not at all, and never in the way of an image that others may serve."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from target.lu import open_lu
+from target.lunspec import parse
+from target.state import State, write_durably
+
+
+def test_what_was_saved_is_loaded_by_another(tmp_path: Path) -> None:
+    folder = tmp_path / "disk.img.vscsi"
+    state = State(folder)
+    assert state.load("reservations") is None
+    assert not folder.exists(), "nothing is made before there is something to keep"
+    assert state.durable
+    state.save("reservations", {"generation": 3, "keys": ["aa"]})
+    assert State(folder).load("reservations") == {"generation": 3, "keys": ["aa"]}
+    state.remove("reservations")
+    state.remove("reservations")
+    assert State(folder).load("reservations") is None
+
+
+def test_memory_keeps_until_the_end() -> None:
+    state, document = State(), {"a": [1]}
+    assert not state.durable
+    state.save("x", document)
+    document["a"].append(2)
+    assert state.load("x") == {"a": [1]}
+    assert state.path("journal") is None
+    state.remove("x")
+    assert state.load("x") is None
+
+
+def test_a_save_that_fails_leaves_the_former_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State(tmp_path / "s")
+    state.save("x", {"a": 1})
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        state.save("x", {"a": 2})
+    monkeypatch.undo()
+    assert State(tmp_path / "s").load("x") == {"a": 1}
+
+
+def test_everything_is_synced_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd))[1])
+    monkeypatch.setattr(Path, "replace", lambda *args: (calls.append("rename"), replace(*args))[1])
+    write_durably(tmp_path / "f", b"x" * 100000)
+    assert calls == ["fsync", "rename", "fsync"]
+    assert (tmp_path / "f").read_bytes() == b"x" * 100000
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[1]", b"\xff"])
+def test_a_damaged_document_is_set_aside(tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    state = State(tmp_path)
+    (tmp_path / "x.json").write_bytes(garbage)
+    assert state.load("x") is None
+    assert (tmp_path / "x.damaged").read_bytes() == garbage
+    assert "cannot be understood" in caplog.text
+
+
+def test_names_cannot_leave_the_folder(tmp_path: Path) -> None:
+    for name in ("../x", "a/b", "", "A", "."):
+        with pytest.raises(ValueError, match="not a name"):
+            State(tmp_path).save(name, {})
+
+
+def test_where_a_unit_keeps_its_state(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(65536))
+    for text, folder in (
+        (f"0={image}", tmp_path / "disk.img.vscsi"),
+        (f"0={image},ro", None),
+        (f"0={image},ro,state={tmp_path}/s", tmp_path / "s"),
+        ("0=mem:64k", None),
+        (f"0=mem:64k,state={tmp_path}/t", tmp_path / "t"),
+    ):
+        unit = open_lu(parse(text))
+        assert unit.state.folder == folder
+        unit.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk.img"]
