@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Opcodes and service actions of the table against two witnesses: sg3_utils' library and Linux' scsi_proto.h."""
 
-import ctypes
 import re
 
 import pytest
+from sgutils import library
 
 from vscsi.scsi import cdb
 from vscsi.scsi.cdb import Cdb
-
-_SGUTILS = ("libsgutils2.so.2", "libsgutils2-1.46.so.2", "libsgutils2-1.47.so.2", "libsgutils2-1.48.so.2")
 
 WORDED_OTHERWISE = {
     "WRITE ATOMIC(32)": "ATOMIC WRITE(32)",
@@ -58,21 +56,9 @@ def _plain(name: str) -> set[str]:
     return {short.get(word, word) for word in words} - {"AND", "PORT", "UNIT", "RESULTS", "DIAGNOSTIC"}
 
 
-@pytest.fixture(scope="module")
-def sgutils() -> ctypes.CDLL:
-    for name in _SGUTILS:
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise AssertionError("sg3_utils' library is not installed: run scripts/setup.sh")
-
-
 @pytest.mark.parametrize("row", cdb.ROWS.values(), ids=lambda row: row.symbol)
-def test_names_are_those_of_sg3_utils(row: Cdb, sgutils: ctypes.CDLL) -> None:
-    text = ctypes.create_string_buffer(128)
-    sgutils.sg_get_opcode_sa_name(row.opcode, row.sa or 0, 0, len(text), text)
-    assert text.value.decode().upper() == WORDED_OTHERWISE.get(row.name, row.name)
+def test_names_are_those_of_sg3_utils(row: Cdb) -> None:
+    assert library().command_name(row.opcode, row.sa or 0).upper() == WORDED_OTHERWISE.get(row.name, row.name)
 
 
 def test_opcodes_of_linux_are_in_the_table() -> None:
@@ -87,3 +73,29 @@ def test_opcodes_of_linux_are_in_the_table() -> None:
 def test_service_actions_of_linux_are_in_the_table() -> None:
     for key, name in LINUX_SA.items():
         assert _plain(name) <= _plain(cdb.ROWS[key].symbol), (name, cdb.ROWS[key].symbol)
+
+
+CTL = {
+    (0x3B, 0x02): "00 ff ff ff ff ff ff", (0x3C, 0x02): "00 ff ff ff ff ff ff", (0x5E, 0x00): "00 00 00 00 00 ff ff",
+    (0x5F, 0x00): "ff 00 00 ff ff ff ff", (0x83, 0x00): "00 00 00 00 00 00 00 00 ff ff ff ff",
+    (0x83, 0x10): "00 00 00 00 ff ff ff ff ff ff ff ff", (0x83, 0x11): "00 00 00 00 ff ff ff ff ff ff ff ff",
+    (0x83, 0x1C): "ff ff ff ff", (0x84, 0x00): "ff 00 00 00 00 00 00 00 ff ff ff ff",
+    (0x84, 0x03): "00 00 00 00 00 00 00 00 ff ff ff ff", (0x84, 0x04): "ff 00 00 00 00 00 00 00 ff ff ff ff",
+    (0x84, 0x05): "ff ff ff ff 00 00 00 00 ff ff ff ff", (0x84, 0x07): "ff ff ff ff 00 00 00 00 ff ff ff ff",
+    (0x84, 0x08): "00 00 00 00 00 00 00 00 ff ff ff ff", (0x9B, 0x02): "ff ff ff ff ff ff ff ff ff ff ff ff",
+    (0x9E, 0x12): "ff ff ff ff ff ff ff ff ff ff ff ff", (0xA3, 0x0D): "80 00 00 00 ff ff ff ff",
+    (0xA3, 0x0F): "00 00 00 00 ff ff ff ff", (0x37, None): "1f 00 00 00 00 ff ff",
+}  # fmt: skip
+"""From byte 2 on, what FreeBSD's target takes for fields (ctl_cmd_table.c)."""
+NOT_THERE = ("buffer_id", "group_number", "report_type")
+"""Fields that it does not have."""
+
+
+@pytest.mark.parametrize("key", CTL, ids=lambda key: cdb.ROWS[key].symbol)
+def test_fields_stand_where_freebsd_has_them(key: tuple[int, int | None]) -> None:
+    row = cdb.ROWS[key]
+    theirs = bytes.fromhex(CTL[key]).ljust(row.nbytes - 3, b"\0")
+    ours = row.accept_map()[2:-1]
+    assert [mine & byte for mine, byte in zip(ours, theirs, strict=True)] == list(theirs)
+    extra = sum(mine.bit_count() - byte.bit_count() for mine, byte in zip(ours, theirs, strict=True))
+    assert extra == sum(row.fields[name].width for name in NOT_THERE if name in row.fields)

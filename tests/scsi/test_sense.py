@@ -4,6 +4,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -100,8 +101,21 @@ def test_round_trip(code: Sense, detail: Detail, descriptor: bool) -> None:
     fits = descriptor or (detail.information or 0) <= 0xFFFFFFFF
     assert got.information == (detail.information if fits else None)
     assert got.command_specific == detail.command_specific
-    assert got.field_pointer == (detail.pointer if code.key == Key.ILLEGAL_REQUEST else None)
+    if code.key == Key.COPY_ABORTED and detail.pointer:  # C/D means nothing there
+        assert got.field_pointer == replace(detail.pointer, in_cdb=False)
+    else:
+        assert got.field_pointer == (detail.pointer if code.key == Key.ILLEGAL_REQUEST else None)
     assert code.name.lower() in got.describe()
+
+
+@pytest.mark.skipif(not shutil.which("sg_decode_sense"), reason="needs sg3-utils")
+def test_segment_pointers_against_sg() -> None:
+    pointer = Pointer(12, 3, in_cdb=False, in_segment=True)
+    for descriptor in (False, True):
+        raw = sense.COPY_TARGET_DEVICE_NOT_REACHABLE.encode(Detail(pointer=pointer), descriptor=descriptor)
+        assert sense.decode(raw).field_pointer == pointer
+        assert str(pointer) == "byte 12 bit 3 of the segment descriptor"
+        assert "Relative to start of segment descriptor, byte 12 bit 3" in " ".join(sg(raw).split())
 
 
 def test_fixed_bytes() -> None:

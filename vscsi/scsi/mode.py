@@ -83,6 +83,12 @@ INFORMATIONAL_EXCEPTIONS = Page(
     perf=bit(2, 7), ebf=bit(2, 5), ewasc=bit(2, 4), dexcpt=bit(2, 3), test=bit(2, 2), ebackerr=bit(2, 1),
     logerr=bit(2, 0), mrie=bits(3, 3, 0), interval_timer=be32(4), report_count=be32(8),
 )  # fmt: skip
+LOGICAL_BLOCK_PROVISIONING = Page(0x1C, "Logical block provisioning", 16, subpage=0x02, situa=bit(4, 0))
+"""Threshold descriptors follow."""
+THRESHOLD_DESCRIPTOR = Layout(
+    8, enabled=bit(0, 7), threshold_type=bits(0, 5, 3), threshold_arming=bits(0, 2, 0), threshold_resource=be8(1),
+    threshold_count=be32(4),
+)  # fmt: skip
 
 PAGES = {page.key: page for page in list(globals().values()) if isinstance(page, Page)}
 """Every page by (code, subpage)."""

@@ -38,15 +38,20 @@ class Key(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """Which byte (and bit, 7 the leftmost) of the CDB or of the parameter list is wrong."""
+    """Which byte (and bit, 7 the leftmost) of the CDB or of the parameter list is wrong.
+
+    With COPY ABORTED it points into the parameter list, or with `in_segment` into the segment descriptor.
+    """
 
     byte: int
     bit: int | None = None
     in_cdb: bool = True
+    in_segment: bool = False
 
     def __str__(self) -> str:
         place = f"byte {self.byte}" if self.bit is None else f"byte {self.byte} bit {self.bit}"
-        return f"{place} of the {'CDB' if self.in_cdb else 'parameter list'}"
+        what = "CDB" if self.in_cdb else "segment descriptor" if self.in_segment else "parameter list"
+        return f"{place} of the {what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,12 @@ class CheckCondition(Exception):
 def _sense_key_specific(detail: Detail) -> bytes:
     """Three bytes, or none (SPC-4 4.5.2.4)."""
     if (pointer := detail.pointer) is not None:
-        flags = 0x80 | 0x40 * pointer.in_cdb | (0 if pointer.bit is None else 0x08 | pointer.bit)
+        flags = (
+            0x80
+            | 0x40 * pointer.in_cdb
+            | 0x20 * pointer.in_segment
+            | (0 if pointer.bit is None else 0x08 | pointer.bit)
+        )
         return bytes([flags]) + min(pointer.byte, 0xFFFF).to_bytes(2)
     if detail.progress is not None:
         return b"\x80" + min(detail.progress, 0xFFFF).to_bytes(2)
@@ -216,6 +226,9 @@ def _with_specific(result: DecodedSense, specific: bytes) -> DecodedSense:
     if result.key == Key.ILLEGAL_REQUEST:
         bit = specific[0] & 0x07 if specific[0] & 0x08 else None
         return replace(result, field_pointer=Pointer(value, bit, bool(specific[0] & 0x40)))
+    if result.key == Key.COPY_ABORTED:
+        bit = specific[0] & 0x07 if specific[0] & 0x08 else None
+        return replace(result, field_pointer=Pointer(value, bit, False, bool(specific[0] & 0x20)))
     if result.key in (Key.NO_SENSE, Key.NOT_READY):
         return replace(result, progress=value)
     return result

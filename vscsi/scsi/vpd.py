@@ -55,6 +55,8 @@ EXTENDED_INQUIRY = Page(
     extended_self_test_completion_minutes=be16(10), poa_sup=bit(12, 7), hra_sup=bit(12, 6), vsa_sup=bit(12, 5),
     dms_valid=bit(12, 4), maximum_supported_sense_data_length=be8(13),
 )  # fmt: skip
+MODE_PAGE_POLICY = Page(0x87, "Mode page policy", "mpp")
+THIRD_PARTY_COPY = Page(0x8F, "Third party copy", "tpc")
 BLOCK_LIMITS = Page(
     0xB0, "Block limits", "bl", 64,
     wsnz=bit(4, 0), maximum_compare_and_write_length=be8(5), optimal_transfer_length_granularity=be16(6),
@@ -159,6 +161,31 @@ def decode_identification(data: bytes) -> Iterator[Designator]:
         value, (set_, kind) = rest[4 : 4 + rest[3]], rest[:2]
         yield Designator(set_ & 0xF, kind >> 4 & 0x3, kind & 0xF, value, set_ >> 4 if kind & 0x80 else None)
         rest = rest[4 + rest[3] :]
+
+
+class Policy(IntEnum):
+    """MODE PAGE POLICY: whose values a mode page has."""
+
+    SHARED = 0
+    PER_TARGET_PORT = 1
+    PER_I_T_NEXUS = 3
+
+
+MODE_POLICY = Layout(
+    4, policy_page_code=bits(0, 5, 0), policy_subpage_code=be8(1), mlus=bit(2, 7), mode_page_policy=bits(2, 1, 0)
+)
+"""Page 3Fh with subpage FFh: all that are not named."""
+
+
+def encode_mode_policies(policies: Iterable[bytes], device: int = 0) -> bytes:
+    """Page 87h of `MODE_POLICY` structures."""
+    return with_header(0x87, b"".join(policies), device)
+
+
+def decode_mode_policies(data: bytes) -> list[dict[str, int]]:
+    """Fields of each whole structure of page 87h."""
+    body = body_of(data)
+    return [MODE_POLICY.numbers(body[i : i + 4]) for i in range(0, len(body) - 3, 4)]
 
 
 def naa_6(company: int, vendor_id: int, extension: int) -> bytes:
