@@ -6,5 +6,6 @@
 #include "native.h"
 
 #include "initiator.cdef.h"
+#include "../door/door.cdef.h"
 
 #endif

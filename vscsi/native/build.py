@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Builds the three native modules: `vscsi._native`, and `target._native` and `initiator._native`, which include it.
+"""Builds the native modules: `vscsi._native`; `target._native` and `initiator._native`, which include it; the door.
 
 Knows where C files are and how they are compiled; run at build time only, so that cffi's compiler is never imported
 at run time.
@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import cffi
+from setuptools import Extension
 
 ROOT = Path(__file__).resolve().parents[2] if "__file__" in globals() else Path.cwd()
 STAMP = ROOT / "vscsi" / "native" / "stamp.py"
@@ -60,4 +61,22 @@ def _module(package: str, cdefs: list[str], *, include: cffi.FFI | None = None, 
 
 vscsi = _module("vscsi", ["abi.cdef.h", "native.cdef.h"], libraries=[])
 target = _module("target", ["target.cdef.h"], include=vscsi, libraries=["uring", "pthread"])
-initiator = _module("initiator", ["initiator.cdef.h"], include=vscsi, libraries=["pthread"])
+initiator = _module("initiator", ["initiator.cdef.h", "../door/door.cdef.h"], include=vscsi, libraries=["pthread"])
+
+
+def door() -> Extension:
+    """The library that `vscsi-initiator run` preloads: no Python in it, but built and installed like a module."""
+    folder = ROOT / "initiator" / "door"
+    sanitize = os.environ.get("VSCSI_SANITIZE", "")
+    flags = ["-std=gnu11", "-O2", "-g", "-fvisibility=hidden", *WARNINGS, "-U_FORTIFY_SOURCE"]
+    if sanitize:
+        flags += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-O1"]
+    return Extension(
+        "initiator.door.preload",
+        sources=sorted(str(path.relative_to(ROOT)) for path in folder.glob("*.c")),
+        depends=sorted(str(path.relative_to(ROOT)) for path in folder.glob("*.h")),
+        define_macros=[("VSCSI_STAMP", f'"{_stamp()}"')],
+        extra_compile_args=flags,
+        extra_link_args=[f"-fsanitize={sanitize}"] if sanitize else [],
+        py_limited_api=True,
+    )

@@ -7,7 +7,7 @@ Imports nothing but the standard library; used by the build and by `vscsi.native
 import hashlib
 from pathlib import Path
 
-FOLDERS = ("vscsi/native", "target/native", "initiator/native")
+FOLDERS = ("vscsi/native", "target/native", "initiator/native", "initiator/door")
 
 
 def stamp(root: Path) -> str:
