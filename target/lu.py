@@ -49,7 +49,10 @@ class LogicalUnit:
         self.block_nbytes = spec.block_nbytes
         self.blocks = store.nbytes // spec.block_nbytes
         self.physical_block_nbytes = spec.physical_nbytes or max(spec.block_nbytes, store.physical_nbytes)
+        self.asked_readonly = spec.readonly
         self.readonly = spec.readonly or Can.WRITE not in store.can
+        self.removable = spec.removable
+        self.cache = spec.cache
         self.write_cache = spec.cache != "wt"
         self.discard = spec.discard and not self.readonly and Can.TRIM in store.can
         self.zeroing = self.discard and Can.ZERO in store.can
@@ -94,6 +97,12 @@ class LogicalUnit:
             self.part(kind)
         for part in self.parts():
             part.start()
+
+    def set_state(self, state: Sense | None) -> None:
+        """Commands that need the unit ready end with this sense from now on; None: it is ready."""
+        assert self.device is not None
+        self.not_ready = state
+        self.device.set_not_ready(self, 0 if state is None else state.code)
 
     def reset(self) -> None:
         """LOGICAL UNIT RESET: every part goes back to where it starts from."""

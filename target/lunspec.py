@@ -97,6 +97,7 @@ class LunSpec:
         "cache", _choice("wb", "wt", "none"), "wb", "wb write back (default), wt write through, none O_DIRECT"
     )
     discard: bool = _key("discard", _boolean, True, "unmapping gives space back: on (default) or off")
+    removable: bool = _key("removable", _boolean, False, "on: the medium can be ejected and changed; off (default)")
     state: str | None = _key(
         "state",
         _folder,

@@ -33,6 +33,9 @@ class Peer:
     def _hello(self) -> None:
         for op, handler in self.server.requests.items():
             self.connection.on_request(op, handler)
+        uid = self.connection.peer.uid
+        self.connection.on_request("admin", lambda fields: self.server.admin.ask(uid, fields))
+        self.connection.on_request("admin-result", lambda fields: self.server.admin.result(uid, fields))
         for kind in self.server.kinds.values():
             for device in kind.at_hello(self):
                 self.devices[kind.name, device.devid] = device

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from target import report
+from target.admin import Admin
 from target.blkif_device import BlkifDevice, BlkifKind
 from target.device import Device
 from target.login import LoginRules
 from target.nexus import NexusRegistry, check
 from target.peer import Peer
+from target.resize import follow
 from target.srp_device import SrpDevice, SrpKind
 from vscsi.bus.local import Listener
 from vscsi.native import lib as shared
@@ -102,11 +104,13 @@ class Server:
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._stop = False
+        self._next_look = 0.0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.selector = selectors.DefaultSelector()
         self.target = self._new_target()
         self.nexuses = NexusRegistry(self.native, self.target)
         self.device: Any = None
+        self.admin = Admin(self)
         self._workers: Any = None
 
     def _new_target(self) -> Any:
@@ -135,6 +139,7 @@ class Server:
             while not self._stop:
                 self._turn(TICK_SECONDS)
                 self.listener.expire(time.monotonic())
+                self._look_at_sizes()
             self._say_goodbye()
         finally:
             self._end()
@@ -257,6 +262,18 @@ class Server:
                 key.data(mask)
             except Exception:
                 log.exception("internal error in a conversation")
+
+    def _look_at_sizes(self) -> None:
+        """An image that has another size is noticed while somebody is connected, and when somebody comes."""
+        now = time.monotonic()
+        if self.device is None or not self.peers or now < self._next_look:
+            return
+        self._next_look = now + TICK_SECONDS
+        for unit in self.units.values():
+            try:
+                follow(unit)
+            except OSError as error:
+                log.warning("lun %d: cannot be measured: %s", unit.lun, error)
 
     def _watch_writing(self, peer: Peer) -> None:
         if peer.connection.closed or peer.vanished:

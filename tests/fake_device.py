@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from target.commands import Background, Result, execute
+from target.commands.table import Handler
 from target.commands.task import Aborted
 from target.lu import LogicalUnit
 from target.lunspec import parse
@@ -160,6 +161,21 @@ class FakeDevice(TargetDevice):
             unit.close()
 
 
+SETUPS = ("0=mem:1M", "0=mem:1M,removable=on")
+"""Between them these units have every command; a command that none of them has needs one more here."""
+
+
+def spec_with(handler: Handler) -> str:
+    """The first of `SETUPS` that has a command."""
+    for text in SETUPS:
+        device = FakeDevice(text)
+        found = handler.supported(device.units[0])
+        device.close()
+        if found:
+            return text
+    raise AssertionError(f"no unit has {handler.row.name}: add one to SETUPS")
+
+
 def do_command(device: FakeDevice, raw: bytes, data_out: bytes = b"", *, lun: int = 0, nexus: int = 7) -> FakePort:
     """The command must end with GOOD."""
     port = FakePort(data_out)
@@ -207,4 +223,13 @@ def do_command_fail(
     return got
 
 
-__all__ = ["Aborted", "FakeDevice", "FakeNexus", "FakePort", "do_command", "do_command_fail", "do_command_in"]
+__all__ = [
+    "Aborted",
+    "FakeDevice",
+    "FakeNexus",
+    "FakePort",
+    "do_command",
+    "do_command_fail",
+    "do_command_in",
+    "spec_with",
+]

@@ -167,7 +167,7 @@ def test_packages_of_pyproject_are_the_folders() -> None:
 
 def test_entry_points_are_installed_and_exist() -> None:
     scripts = project_facts()["project"]["scripts"]  # type: ignore[index]
-    assert set(scripts) == {"vscsi-target", "vscsi-initiator"}
+    assert set(scripts) == {"vscsi-target", "vscsi-admin", "vscsi-initiator"}
     for name, where in scripts.items():
         program = Path(sys.executable).parent / name
         assert os.access(program, os.X_OK), f"{program} is missing; run 'make setup'"

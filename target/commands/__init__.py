@@ -36,6 +36,7 @@ def native_row(handler: Handler) -> Any:
     flags = {
         lib.VT_CMD_HAS_SA: row.sa is not None,
         lib.VT_CMD_SKIPS_UA: handler.skips_ua,
+        lib.VT_CMD_OPTIONAL: handler.op is Op.SLOW and not handler.everywhere,
         lib.VT_CMD_NEEDS_READY: handler.needs_ready,
         lib.VT_CMD_WRITES: handler.writes,
         lib.VT_CMD_ANY_LUN: handler.any_lun,

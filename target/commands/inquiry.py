@@ -35,6 +35,7 @@ def inquire(task: Task) -> bytes:
     return inquiry.encode(
         peripheral_qualifier=byte >> 5,
         peripheral_device_type=byte & 0x1F,
+        rmb=lu.removable if lu else 0,
         version=VERSION_SPC_4,
         hisup=1,
         cmdque=1,

@@ -45,6 +45,10 @@ def _nothing(_: LogicalUnit) -> tuple[str, ...]:
     return ()
 
 
+def _everywhere(_: LogicalUnit) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """One command of the target."""
@@ -66,10 +70,15 @@ class Handler:
     """Fields that this target never supports."""
     without_here: Callable[[LogicalUnit], tuple[str, ...]] = _nothing
     """Fields that a particular logical unit does not support."""
-    supported: Callable[[LogicalUnit], bool] = lambda _: True
+    supported: Callable[[LogicalUnit], bool] = _everywhere
     """Whether a particular logical unit has this command at all."""
     timeouts: tuple[int, int] = (1, 30)
     """Nominal and recommended time-out in seconds."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every logical unit has this command."""
+        return self.supported is _everywhere
 
     def unsupported_fields(self, lu: LogicalUnit | None) -> tuple[str, ...]:
         return self.without if lu is None else self.without + self.without_here(lu)

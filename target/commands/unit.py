@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""TEST UNIT READY, REQUEST SENSE, START STOP UNIT: the state of a unit. Must not know what its data is."""
+"""TEST UNIT READY, REQUEST SENSE: the state of a unit. Must not know what its data is."""
 
 from target.commands.table import Conflict, handles
 from target.commands.task import Task
@@ -30,22 +30,3 @@ def _pending(task: Task) -> Sense:
         named = sense.lookup(asc, ascq)
         return Sense(Key.UNIT_ATTENTION, asc, ascq, named.name if named else "")
     return task.lu.not_ready or sense.NO_SENSE
-
-
-@handles(
-    cdb.START_STOP_UNIT, Conflict.SPC2, without=("loej", "power_condition", "power_condition_modifier"),
-    timeouts=(1, 60),
-)  # fmt: skip
-def start_stop_unit(task: Task) -> None:
-    """SBC-3 5.25. Stopping flushes first; a stopped unit wants START before media access."""
-    unit = task.unit
-    if task.fields["start"]:
-        if unit.not_ready is sense.NOT_READY_INITIALIZING_COMMAND_REQUIRED:
-            unit.not_ready = None
-            task.device.set_not_ready(unit, 0)
-        return
-    if unit.not_ready is None:
-        unit.not_ready = sense.NOT_READY_INITIALIZING_COMMAND_REQUIRED
-        task.device.set_not_ready(unit, unit.not_ready.code)
-    if not task.fields["no_flush"] and not unit.readonly:
-        task.flush()

@@ -196,7 +196,7 @@ bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
     const struct vt_it *it = &lu->it[task->nexus];
     if ((vscsi_load_relaxed(&it->ua_count) || vscsi_load_relaxed(&it->deny)) && !check_nexus(task, cause, status))
         return false;
-    if (!check_usage(task, cause, status) || !check_ready(task, cause, status))
+    if ((!(facts->flags & VT_CMD_OPTIONAL) && !check_usage(task, cause, status)) || !check_ready(task, cause, status))
         return false;
     if (facts->flags & VT_CMD_WRITES) {
         uint32_t protect = vscsi_load_relaxed(&lu->write_protect);

@@ -77,6 +77,7 @@ enum vt_command_flags {
     VT_CMD_ANY_LUN = 16,     /* runs (in Python) where there is no logical unit */
     VT_CMD_ZERO_IS_256 = 32, /* READ(6), WRITE(6) */
     VT_CMD_IMMED_BIT = 64,   /* byte 1 bit 1 is IMMED (SYNCHRONIZE CACHE) */
+    VT_CMD_OPTIONAL = 256,   /* not every LU has it: Python looks at reserved bits, after it has looked at the LU */
     VT_CMD_DURING_OPERATION = 128   /* runs while an operation has the LU (vt_lu_operation) */
 };
 

@@ -5,6 +5,7 @@ Knows byte offsets and what a store can do. A new store is one file here, or a c
 the entry-point group `vscsi.stores`. Must not know SCSI, LUNs or blocks.
 """
 
+import errno
 import logging
 import mmap
 import os
@@ -81,6 +82,14 @@ class Store:
         """Writes the whole buffer; with `fua` it is durable on return."""
         raise NotImplementedError
 
+    def measure(self) -> int:
+        """Its size as it is now, in bytes."""
+        return self.nbytes
+
+    def resize(self, nbytes: int) -> None:
+        """Gives it another size; what is new reads as zeros."""
+        raise OSError(errno.EOPNOTSUPP, "this store cannot change its size")
+
     def flush(self) -> None:
         """Makes everything written so far durable."""
 
@@ -116,6 +125,14 @@ class DescriptorStore(Store):
         done, flags = 0, os.RWF_DSYNC if fua else 0
         while done < len(buffer):
             done += os.pwritev(self.fd, [buffer[done:]], offset + done, flags)
+
+    def measure(self) -> int:
+        return os.lseek(self.fd, 0, os.SEEK_END)
+
+    def resize(self, nbytes: int) -> None:
+        if self.is_block_device:
+            raise OSError(errno.EOPNOTSUPP, "a block device cannot be resized from here")
+        os.ftruncate(self.fd, nbytes)
 
     def flush(self) -> None:
         os.fdatasync(self.fd)

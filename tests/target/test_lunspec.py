@@ -19,7 +19,7 @@ def test_defaults() -> None:
 def test_every_key() -> None:
     spec = parse(
         "16383=mem:1M,size=64k,ro,bs=4096,physical=8k,serial=S 1,naa=naa.60123456789abcdef0123456789abcdef"[:-1]
-        + ",vendor=ACME,product=a=b,,c,cache=none,discard=off,state=/s,rotational=1"
+        + ",vendor=ACME,product=a=b,,c,cache=none,discard=off,removable=on,state=/s,rotational=1"
     )
     assert (spec.lun, spec.store, spec.size, spec.readonly) == (16383, "mem:1M", 65536, True)
     assert (spec.block_nbytes, spec.physical_nbytes, spec.serial) == (4096, 8192, "S 1")
@@ -27,7 +27,8 @@ def test_every_key() -> None:
     assert (spec.vendor, spec.product, spec.cache) == ("ACME", "a=b,c", "none")
     assert (spec.discard, spec.state, spec.rotational) == (False, "/s", True)
     assert set(KEYS) == {
-        "size", "ro", "bs", "physical", "serial", "naa", "vendor", "product", "cache", "discard", "state", "rotational",
+        "size", "ro", "bs", "physical", "serial", "naa", "vendor", "product", "cache", "discard", "removable",
+        "state", "rotational",
     }  # fmt: skip
 
 

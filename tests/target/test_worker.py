@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fake_device import FakeDevice
+from fake_device import SETUPS, FakeDevice, spec_with
 from memory_store import BLOCKS, SIZE, Memory, block
 
 from initiator import Initiator, ScsiError
 from initiator.vbd import Vbd
 from target import commands, worker
+from target.commands.table import Handler
 from target.lu import LogicalUnit, open_lu
 from target.lunspec import parse
 from target.server import Server, ServerOptions
@@ -58,30 +59,36 @@ def memory_unit(memory: Memory, keys: str = "") -> LogicalUnit:
 
 def test_the_native_core_and_python_reject_the_same_bits_alike(serve: Serve) -> None:
     """Every reserved bit of every command, over the ring and in Python: byte for byte the same sense data."""
-    device = FakeDevice("0=mem:1M")
-    path = serve(open_lu(parse("0=mem:1M")))
     asked = 0
-    with Initiator(path) as initiator:
-        initiator.execute(0, cdb.TEST_UNIT_READY.build())  # takes the power-on attention away
-        for handler in commands.handlers().values():
-            row = handler.row
-            accept = row.accept_map(handler.without)
-            for place in range(8, 8 * row.nbytes):
-                byte, bit = place // 8, 7 - place % 8
-                if accept[byte] & 1 << bit or (row.sa_field and byte == row.sa_field.byte and bit < 5):
-                    continue
-                raw = bytearray(row.build())
-                raw[byte] |= 1 << bit
-                done = initiator.execute(0, bytes(raw))
-                theirs, ours = sense.decode(done.sense), sense.decode(device.run(bytes(raw)).sense)
-                assert done.status == Status.CHECK_CONDITION
-                assert (theirs.code, theirs.field_pointer and theirs.field_pointer.byte) == (
-                    ours.code,
-                    ours.field_pointer and ours.field_pointer.byte,
-                ), (row.name, byte, bit)
-                asked += 1
-    device.close()
+    for setup in SETUPS:
+        device = FakeDevice(setup)
+        rows = [handler for handler in commands.handlers().values() if spec_with(handler) == setup]
+        with Initiator(serve(open_lu(parse(setup)))) as initiator:
+            initiator.execute(0, cdb.TEST_UNIT_READY.build())  # takes the power-on attention away
+            for handler in rows:
+                asked += _reject_alike(initiator, device, handler)
+        device.close()
     assert asked > 500
+
+
+def _reject_alike(initiator: Initiator, device: FakeDevice, handler: Handler) -> int:
+    row, asked = handler.row, 0
+    accept = row.accept_map(handler.without)
+    for place in range(8, 8 * row.nbytes):
+        byte, bit = place // 8, 7 - place % 8
+        if accept[byte] & 1 << bit or (row.sa_field and byte == row.sa_field.byte and bit < 5):
+            continue
+        raw = bytearray(row.build())
+        raw[byte] |= 1 << bit
+        done = initiator.execute(0, bytes(raw))
+        theirs, ours = sense.decode(done.sense), sense.decode(device.run(bytes(raw)).sense)
+        assert done.status == Status.CHECK_CONDITION
+        assert (theirs.code, theirs.field_pointer and theirs.field_pointer.byte) == (
+            ours.code,
+            ours.field_pointer and ours.field_pointer.byte,
+        ), (row.name, byte, bit)
+        asked += 1
+    return asked
 
 
 def test_answers_over_the_ring_are_those_of_the_functions(serve: Serve) -> None:
