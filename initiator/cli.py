@@ -55,12 +55,21 @@ def _common(parser: argparse.ArgumentParser) -> None:
     add("--lun", type=argument(0, 16383), metavar="N", help="logical unit number (default: the URI's, else 0)")
     add("--protocol", choices=("srp", "blkif"), help="blkif: only with read, write and sync (default: srp)")
     add("--timeout", type=_timeout, metavar="SECS", help="longest wait for one command (default: 30)")
+    add("--pcap", metavar="FILE", help="write the commands, their data and answers there, for Wireshark; - is stdout")
+    add(
+        "--snaplen",
+        type=argument(1, 65535),
+        metavar="N",
+        help="with --pcap: keep N bytes of every packet (default: all)",
+    )
     add("-v", "--verbose", action="count", help="show each CDB in hex; twice: sense data too")
     group.add_argument("-V", "--version", action="version", version=f"{PROG} {vscsi.__version__}")
 
 
 def _defaults() -> argparse.Namespace:
-    return argparse.Namespace(uri=None, socket=None, lun=None, protocol="srp", timeout=30.0, verbose=0)
+    return argparse.Namespace(
+        uri=None, socket=None, lun=None, protocol="srp", timeout=30.0, verbose=0, pcap=None, snaplen=0
+    )
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -111,6 +120,10 @@ def _body(argv: Sequence[str]) -> int:
         raise CliError(
             f"{args.command} sends SCSI commands; --protocol blkif goes only with read, write and sync",
             ExitStatus.CONTRADICTING_OPTIONS,
+        )
+    if args.pcap is not None and args.protocol == "blkif":
+        raise CliError(
+            "--pcap shows SCSI commands: it does not go with --protocol blkif", ExitStatus.CONTRADICTING_OPTIONS
         )
     with Session(args) as session:
         return command.run(args, session)

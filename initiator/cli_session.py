@@ -21,6 +21,7 @@ from vscsi.cli import STDOUT, CliError, ExitStatus, from_sense, from_status, hex
 if TYPE_CHECKING:
     from initiator import Done, Initiator
     from initiator.lun import Lun
+    from initiator.pcap import Tap
     from initiator.vbd import Vbd
 
 CHECK_CONDITION = 0x02
@@ -51,6 +52,8 @@ class Session:
         self.lun = named or 0
         self._initiator: Initiator | None = None
         self._vbd: Vbd | None = None
+        self._pcap: tuple[str, int] | None = (args.pcap, args.snaplen) if args.pcap is not None else None
+        self._tap: Tap | None = None
         self._greeted: set[int] = set()
 
     def __enter__(self) -> Session:
@@ -62,6 +65,8 @@ class Session:
         for device in (self._vbd, self._initiator):
             if device is not None:
                 device.close()
+        if self._tap is not None:
+            self._tap.close()
         if error is not None:
             self._translate(error)
 
@@ -86,8 +91,17 @@ class Session:
         if self._initiator is None:
             from initiator import Initiator
 
-            self._initiator = Initiator(self.path, timeout=self.timeout)
+            self._initiator = Initiator(self.path, timeout=self.timeout, tap=self.tap)
         return self._initiator
+
+    @property
+    def tap(self) -> Tap | None:
+        """Where every initiator of this run shows what it does, if the user wants that. OSError."""
+        if self._pcap is not None and self._tap is None:
+            from initiator.pcap import Tap
+
+            self._tap = Tap(*self._pcap)
+        return self._tap
 
     def block_device(self) -> Lun | Vbd:
         """The logical unit as blocks, over the protocol that was asked for."""

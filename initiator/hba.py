@@ -14,6 +14,7 @@ from typing import Any
 from initiator.channel import Channel, Poller
 from initiator.errors import ConnectError, InitiatorError, transport_error
 from initiator.native import ffi, lib
+from initiator.pcap import Tap
 from initiator.xenbus import Device
 from vscsi import srp
 from vscsi.bus.local import BusError, InitiatorConnection
@@ -95,8 +96,10 @@ class SrpChannel:
         persistent: bool,
         spin_us: int,
         timeout: float,
+        tap: Tap | None = None,
     ) -> None:
         self._poller = poller
+        self.tap = tap.channel(port_id) if tap is not None else None
         self._closing = False
         self._reverse_lock = threading.Lock()
         self.session = srp.InitiatorSession()
@@ -152,6 +155,8 @@ class SrpChannel:
             target_port_id=self.target.target_port_id,
         )
         data = self.session.send(request)
+        if self.tap is not None:
+            self.tap.login(request)
         lib.vi_channel_send(self.c, data, len(data))
         iu = ffi.new("uint8_t[]", SLOT)
         rc = lib.vi_channel_receive(self.c, iu, int(timeout * 1000))
@@ -160,6 +165,8 @@ class SrpChannel:
         if rc < 0:
             raise ConnectError(f"login: {transport_error(rc, self.ring.why)}")
         answer = self.session.receive(bytes(ffi.buffer(iu)))
+        if self.tap is not None:
+            self.tap.login_answered(answer)
         if isinstance(answer, srp.LoginRej):
             raise ConnectError(f"the target rejects the login: {srp.reject_text(answer.reason)}")
         if not isinstance(answer, srp.LoginRsp):
@@ -195,6 +202,8 @@ class SrpChannel:
                 self._poller.remove(self.reverse.fd)
 
     def _on_iu(self, iu: srp.Iu) -> None:
+        if self.tap is not None:
+            self.tap.asked(iu)
         if isinstance(iu, srp.TLogout):
             why = "it logged us out"
             if iu.reason != lib.SRP_TLO_NO_REASON:  # an orderly stop has none
@@ -242,10 +251,14 @@ class SrpChannel:
         if ring is not None:
             if orderly and self.alive and self.session.state is srp.State.LIVE:
                 data = self.session.send(srp.ILogout(tag=LOGOUT_TAG))
+                if self.tap is not None:
+                    self.tap.logout()
                 if lib.vi_channel_send(self.c, data, len(data)) == 0:
                     self._await(_LEAVING, LOGOUT_SECONDS)  # else our states might overtake the IU
             ring.fail(-errno.ESHUTDOWN)
         unmapped = self._close_device()
+        if self.tap is not None:
+            self.tap.close()
         if reverse is not None:
             self._poller.remove(reverse.fd)
         if unmapped:

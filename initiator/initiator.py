@@ -15,13 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from initiator.buffers import Buffer, Buffers
-from initiator.channel import Call, Poller
+from initiator.buffers import Buffers
+from initiator.channel import Poller
 from initiator.done import Done, PeerInfo
 from initiator.errors import CommandTimeout, ConnectError, InitiatorError, TransportError, transport_error
 from initiator.hba import SrpChannel
 from initiator.native import ffi, lib
+from initiator.pcap import Tap
 from initiator.queue import Queue
+from initiator.request import Request
 from vscsi.bus.local import BusError, InitiatorConnection
 from vscsi.bus.memory import PAGE
 from vscsi.scsi import cdb as cdb_
@@ -42,22 +44,11 @@ NAMES = {lib.SRP_TMF_ABORT_TASK: "ABORT TASK", lib.SRP_TMF_LUN_RESET: "LOGICAL U
 DataIn = int | bytearray | memoryview
 
 
-class Request:
-    """A command with its buffer, from the moment it is built until its completion has been read."""
-
-    __slots__ = ("buffer", "call", "channel", "cookie", "in_nbytes", "in_offset", "into")
-
-    def __init__(self, channel: SrpChannel, call: Call, buffer: Buffer | None, cookie: Any) -> None:
-        self.channel, self.call, self.buffer, self.cookie = channel, call, buffer, cookie
-        self.in_offset = self.in_nbytes = 0
-        self.into: memoryview | None = None
-
-
 class Initiator:
     """Logs in at once. `path` None: the default socket. ConnectError if there is no target, or it refuses.
 
     `port_id` (16 bytes) names the initiator port for reservations; random unless given. `timeout` in seconds is the
-    default of every command. Not usable in a forked child.
+    default of every command. `tap` gets to see everything. Not usable in a forked child.
     """
 
     def __init__(
@@ -71,6 +62,7 @@ class Initiator:
         persistent: bool = True,
         spin_us: int = 0,
         timeout: float = 30.0,
+        tap: Tap | None = None,
     ) -> None:
         if port_id is not None and len(port_id) != 16:
             raise ValueError("an initiator port identifier has 16 bytes")
@@ -81,6 +73,7 @@ class Initiator:
         self.timeout = timeout
         self._options = {"ring_pages": ring_pages, "persistent": persistent, "spin_us": spin_us}
         self._memory_nbytes, self._count = memory_nbytes, channels
+        self._tap = tap
         self._pid = os.getpid()
         self._closed = False
         self.channels: list[SrpChannel] = []
@@ -114,6 +107,7 @@ class Initiator:
                         self.port_id,
                         multi=k > 0,
                         timeout=min(self.timeout, 30.0),
+                        tap=self._tap,
                         **self._options,  # type: ignore[arg-type]
                     )
                 )
@@ -217,6 +211,8 @@ class Initiator:
         ffi.memmove(q.lun, lun_.encode(lun), 8)
         ffi.memmove(q.cdb, bytes(cdb), len(cdb))
         q.cdb_nbytes, q.attribute = len(cdb), attribute
+        if channel.tap is not None:
+            request.tapped = channel.tap.command(lun, cdb, attribute, data_out, in_nbytes)
         return request
 
     def finish(self, request: Request, completion: Any, *, keep_call: bool = True) -> Done:
@@ -237,6 +233,8 @@ class Initiator:
                     done.data_in = request.into[:nbytes]
         else:
             done.error = transport_error(rc, request.channel.ring.why)
+        if request.tapped and request.channel.tap is not None:
+            request.channel.tap.done(request.tapped, done, rc, int(completion.response_code))
         self.free(request, lost=rc not in (0, -errno.ECANCELED, -errno.EIO), keep_call=keep_call)
         return done
 
@@ -285,6 +283,8 @@ class Initiator:
         """Gets a command back that has not been answered: 0 if it ended with an answer of its own after all."""
         ring, call = request.channel.ring, request.call
         tag = int(call.completion.tag)
+        if request.channel.tap is not None:
+            request.channel.tap.sent_as(request.tapped, tag)
         for function in (lib.SRP_TMF_ABORT_TASK, lib.SRP_TMF_LUN_RESET):
             log.warning("lun %d: no answer within %g s: %s of tag %#x", lun, seconds, NAMES[function], tag)
             try:
@@ -338,11 +338,14 @@ class Initiator:
 
     def _manage(self, channel: SrpChannel, function: int, lun: int, tag: int, timeout: float) -> int:
         completion = ffi.new("struct vi_completion *")
+        tapped = channel.tap.manage(function, lun, tag) if channel.tap is not None else 0
         rc = lib.vi_task_management(channel.c, function, lun_.encode(lun), tag, completion, int(timeout * 1000) or 1)
         if rc == -errno.ETIMEDOUT:
             raise CommandTimeout("no answer to the task management function")
         if rc or completion.error:
             raise transport_error(rc or int(completion.error), channel.ring.why)
+        if channel.tap is not None:
+            channel.tap.managed(tapped, int(completion.response_code))
         return int(completion.response_code)
 
     def logout(self) -> None:

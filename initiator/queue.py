@@ -17,7 +17,8 @@ from initiator.native import ffi, lib
 
 if TYPE_CHECKING:
     from initiator.hba import SrpChannel
-    from initiator.initiator import Initiator, Request
+    from initiator.initiator import Initiator
+    from initiator.request import Request
 
 BATCH = 64
 TURN_MS = 2
@@ -59,6 +60,8 @@ class Queue:
             del self._pending[number]
             self._initiator.free(request, lost=False)
             raise
+        if request.channel.tap is not None:
+            request.channel.tap.sent_as(request.tapped, int(tag[0]))
         lib.vi_flush(request.channel.c)
         request.channel.ring.done_with(request.call)  # C has taken what it needs
         return int(tag[0])

@@ -119,6 +119,13 @@ def build_parser() -> ArgumentParser:
         default="auto",
         help="how images are read and written (auto: io_uring, else a pool of threads)",
     )
+    add("--pcap", metavar="FILE", help="write all SRP traffic there, for Wireshark: a file, a FIFO, or - for stdout")
+    add(
+        "--snaplen",
+        type=argument(1, 65535),
+        metavar="N",
+        help="with --pcap: keep N bytes of every packet (default: all)",
+    )
     add("--check", action="store_true", help="open everything, say what would be served, and stop")
     add("--dump-stores", action="store_true", help="list the kinds of stores and stop")
     add("--log", choices=("stderr", "null"), default="stderr", help="where messages go")
@@ -190,8 +197,15 @@ def uri_of(path: Path, lun: int) -> str:
 
 def _options(args: argparse.Namespace) -> "ServerOptions":
     from target.server import ServerOptions
+    from vscsi.pcapfile import PcapFile
 
-    return ServerOptions(loops=args.loops, spin_us=args.spin_us, engine=ENGINES[args.engine])
+    return ServerOptions(
+        loops=args.loops,
+        spin_us=args.spin_us,
+        engine=ENGINES[args.engine],
+        pcap=None if args.pcap is None else PcapFile(args.pcap),
+        snap_nbytes=args.snaplen or 0,
+    )
 
 
 def _listen(stack: contextlib.ExitStack, args: argparse.Namespace) -> "Listener":
@@ -214,10 +228,11 @@ def _serve(args: argparse.Namespace, units: list[LogicalUnit], keep: Callable[[]
     from target.server import Server
 
     with contextlib.ExitStack() as stack:
+        options = _options(args)
         listener = _listen(stack, args)
         stack.callback(listener.close)
         try:
-            server = Server(listener, units, _options(args))
+            server = Server(listener, units, options)
         except OSError as error:
             raise _cannot_start(args, error) from error
         uris = {unit.lun: uri_of(listener.path, unit.lun) for unit in units}

@@ -32,6 +32,8 @@ from vscsi.native import lib as shared
 
 if TYPE_CHECKING:
     from target.lu import LogicalUnit
+    from target.pcap import Recorder
+    from vscsi.pcapfile import PcapFile
 
 log = logging.getLogger("vscsi.target")
 
@@ -57,6 +59,8 @@ class ServerOptions:
     request_limit: int = 0
     blkif_queues: int = 4
     target_port_id: bytes | None = None
+    pcap: "PcapFile | None" = None
+    snap_nbytes: int = 0
     stop_seconds: float = 2.0
 
 
@@ -108,6 +112,7 @@ class Server:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.selector = selectors.DefaultSelector()
         self.target = self._new_target()
+        self.recorder = self._new_recorder()
         self.nexuses = NexusRegistry(self.native, self.target)
         self.device: Any = None
         self.admin = Admin(self)
@@ -128,6 +133,14 @@ class Server:
         if target == self.ffi.NULL:
             check(error[0] or -1, "the target's loops")
         return target
+
+    def _new_recorder(self) -> "Recorder | None":
+        if self.options.pcap is None:
+            return None
+        from target.pcap import Recorder
+
+        options = self.options
+        return Recorder(self.native, self.ffi, self.target, options.loops, self.options.pcap, options.snap_nbytes)
 
     # ---- life ----
 
@@ -168,6 +181,8 @@ class Server:
             unit.index = check(self.native.vt_lu_add(self.target, unit.native_config()), f"LUN {unit.lun}")
         self._start_device()
         check(self.native.vt_start(self.target), "the target's loops")
+        if self.recorder is not None:
+            self.recorder.start()
         self._start_workers()
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
         self.selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
@@ -231,6 +246,8 @@ class Server:
             for channel in list(device.channels):
                 device.stopping = True
                 device.stopped(channel)
+        if self.recorder is not None:
+            self.recorder.close()
         self.native.vt_free(self.target)
         self.listener.close()
         self.selector.close()

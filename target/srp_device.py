@@ -196,6 +196,8 @@ class SrpDevice(Device):
         self._reverse = None
 
     def on_removed(self) -> None:
+        if self.server.recorder is not None and self.channel is not None:
+            self.server.recorder.removed(self.channel)
         self.channel = None
         nexus, self.nexus = self.nexus, None
         if nexus is not None:
@@ -242,6 +244,8 @@ class SrpDevice(Device):
         self.request_limit += delta
 
     def _ask(self, data: bytes) -> None:
+        if self.server.recorder is not None and self.channel is not None:
+            self.server.recorder.asked(self.channel, data)
         rc = shared.vscsi_ring_request(self._reverse, data, len(data))
         if rc > 0:
             shared.vscsi_event_send_fd(self._reverse_fd)

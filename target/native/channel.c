@@ -11,6 +11,7 @@
 #include "event.h"
 #include "load.h"
 #include "spin.h"
+#include "tap.h"
 
 enum { PUBLISH_NBYTES = 131072 };   /* copied in a pass: the initiator need not wait for its end */
 enum { SPURIOUS_FREE = 16, QUIET_FIRST_NS = 20000, QUIET_LAST_SHIFT = 10 };
@@ -226,6 +227,7 @@ void vt_channel_write(struct vt_channel *channel, const void *response, uint32_t
     void *slot = vscsi_back_next_response(&channel->ring);
     if (!slot)
         return;
+    vt_tap_response(channel, response, nbytes);
     vscsi_slot_write(slot, response, nbytes);
     vt_bump(&channel->stats.responses, 1);
     vt_channel_mark_dirty(channel);

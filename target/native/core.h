@@ -117,6 +117,7 @@ struct vt_loop {
     uint8_t *table;                     /* private copy of indirect tables and pages */
     clockid_t cpu_clock;
     _Atomic bool has_clock;
+    struct vt_tap_ring *tap;            /* NULL unless a capture was asked for before the start */
     struct vt_loop_stats stats;         /* relaxed */
 };
 
@@ -152,6 +153,7 @@ struct vt_target {
     struct vt_task *slow_last;
     struct { const struct vscsi_mapper *mapper; uint32_t running; } slow_busy[VT_SLOW_BUSY];    /* by connection */
     bool slow_stop;
+    struct vt_tap *tap;
 };
 
 /* Counters that one loop writes and Python reads. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "core.h"
+#include "tap.h"
 
 enum { SLOT = VSCSI_SRP_SLOT, GOOD = 0x00, CHECK_CONDITION = 0x02 };
 
@@ -271,6 +272,7 @@ static void take_cmd(struct vt_task *task, const uint8_t *slot)
         return;
     }
     memcpy(&task->tag, &cmd->tag, sizeof task->tag);
+    vt_tap_request(task);
     task->cdb_nbytes = (uint32_t)sizeof cmd->cdb + add_cdb;
     uint8_t attribute = cmd->task_attr & 7;
     task->attribute = attribute <= SRP_TSK_ORDERED ? attribute : SRP_TSK_SIMPLE;
@@ -300,6 +302,7 @@ static void take_tsk_mgmt(struct vt_task *task, const uint8_t *slot)
 {
     (void)slot;
     memcpy(&task->tag, &task->iu.tsk_mgmt.tag, sizeof task->tag);
+    vt_tap_request(task);
     vt_tmf_take(task);
 }
 
@@ -309,6 +312,7 @@ static void take_cold(struct vt_task *task, const uint8_t *slot)
     struct vt_channel *channel = task->channel;
     const uint32_t head = sizeof(struct srp_cmd);
     vscsi_slot_read(task->iu.bytes + head, slot + head, SLOT - head);
+    vt_tap_request(task);
     atomic_store(&task->state, TASK_COLD);
     channel->in_flight--;
     task->q_next = NULL;

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "core.h"
+#include "tap.h"
 
 enum { DESCRIPTOR = sizeof(struct srp_direct_buf) };
 
@@ -95,5 +96,7 @@ int vt_srp_map(struct vt_task *task, uint32_t direction, uint64_t nbytes)
         rc = map_indirect(task, b, at, direction == BUF_OUT ? cmd->data_out_desc_cnt : cmd->data_in_desc_cnt, nbytes);
     if (rc < 0)
         vt_buffer_unmap(task, b);
+    else if (direction == BUF_OUT)
+        vt_tap_data_out(task);
     return rc;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core.h"
+#include "tap.h"
 
 enum { TABLE_NBYTES = VT_MAX_DESCRIPTORS * sizeof(struct srp_direct_buf) };
 
@@ -130,6 +131,7 @@ void vt_stop(struct vt_target *t)
     pthread_mutex_unlock(&t->control);
     vt_slow_stop(t);
     join_loops(t);
+    vt_tap_stop(t);
     pthread_mutex_lock(&t->control);
     t->joined = true;
     pthread_mutex_unlock(&t->control);
@@ -183,6 +185,7 @@ void vt_free(struct vt_target *t)
         }
     if (t->event_fd >= 0)
         close(t->event_fd);
+    vt_tap_free(t);
     free(t);
 }
 

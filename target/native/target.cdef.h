@@ -307,6 +307,40 @@ struct vt_result {
 /* Ends a task. Data must have been stored before. */
 int vt_request_complete(struct vt_target *t, uint64_t task, const struct vt_result *result);
 
+/* ---- the tap: what passes the SRP channels, for a capture ---- */
+
+enum vt_tap_kind {
+    VT_TAP_REQUEST = 1,      /* an IU from the initiator (a whole slot), sizes of its buffers */
+    VT_TAP_DATA_OUT = 2,     /* instead of an IU the 8 bytes of the tag, then data */
+    VT_TAP_DATA_IN = 3,
+    VT_TAP_RESPONSE = 4      /* an IU to the initiator */
+};
+
+/* iu_nbytes of IU and data_nbytes of data follow. */
+struct vt_tap_record {
+    uint64_t ns;             /* since the epoch */
+    uint64_t out_nbytes;     /* REQUEST: what the descriptors hold; data: how much there was, captured or not */
+    uint64_t in_nbytes;
+    uint32_t kind;
+    uint32_t channel;
+    uint32_t iu_nbytes;
+    uint32_t data_nbytes;
+};
+
+/* Before vt_start: a ring of so many bytes (a power of two) for each loop; at most data_limit bytes a data record. */
+int vt_tap_start(struct vt_target *t, uint64_t ring_nbytes, uint64_t data_limit);
+/* One thread only, these two. 1 if there is something to read, 0 on time-out, -ESHUTDOWN: nothing will ever come. */
+int vt_tap_wait(struct vt_target *t, int timeout_ms);
+/* Takes up to nbytes of a loop's stream of records, cut anywhere: how many. */
+int64_t vt_tap_read(struct vt_target *t, uint32_t loop, void *to, uint64_t nbytes);
+
+struct vt_tap_stats {
+    uint64_t lost;           /* records that did not fit */
+    uint64_t cut;            /* records whose data did not fit */
+};
+
+int vt_tap_stats(struct vt_target *t, struct vt_tap_stats *stats);
+
 /* ---- direct: the same block I/O engine in the calling thread, no ring; for the bench ---- */
 
 /*

@@ -5,6 +5,7 @@
  * order in which requests left their rings. While only SIMPLE tasks are about, entering and leaving is a few stores.
  */
 #include "core.h"
+#include "tap.h"
 
 static struct vt_task **tag_bucket(struct vt_lu *lu, uint32_t nexus, uint64_t tag)
 {
@@ -170,6 +171,7 @@ void vt_task_start(struct vt_task *task)
 void vt_task_end(struct vt_task *task)
 {
     const struct vt_protocol_ops *ops = task->channel->ops;
+    vt_tap_data_in(task);
     /* Grants first: with the response in hand the initiator may take its pages back. */
     vt_buffer_unmap(task, &task->buf[BUF_OUT]);
     vt_buffer_unmap(task, &task->buf[BUF_IN]);
