@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from target.part import KINDS, Nexus, P, Part
 from target.state import State
 from target.stores import Can, Store, StoreError, StoreSpec, open_store
 from vscsi.scsi import sense, vpd
-from vscsi.scsi.sense import Sense
+from vscsi.scsi.sense import CheckCondition, Sense
 
 if TYPE_CHECKING:
     from target.scsi_device import TargetDevice
@@ -67,6 +68,8 @@ class LogicalUnit:
         self.max_write_same_blocks = MAX_WRITE_SAME_BLOCKS
         self.unmap_granularity_blocks = max(1, self.physical_block_nbytes // self.block_nbytes) if self.discard else 0
         self.not_ready: Sense | None = None
+        self.occupied: Callable[[], CheckCondition] | None = None
+        """What every other command ends with while a long operation has the unit."""
         self.sync_failed = False
         self.state = State(_state_folder(spec, store, self.readonly))
         self.device: TargetDevice | None = None
@@ -111,6 +114,19 @@ class LogicalUnit:
                 part.reset()
             except Exception:
                 log.exception("lun %d: internal error in a reset", self.lun)
+
+    def shutdown(self) -> None:
+        """The target is about to end: the parts' own threads do."""
+        for part in self.parts():
+            try:
+                part.shutdown()
+            except Exception:
+                log.exception("lun %d: internal error in a shutdown", self.lun)
+
+    def check_occupied(self) -> None:
+        """Ends a command that has come past the native core's checks before a long operation began."""
+        if (occupied := self.occupied) is not None:
+            raise occupied()
 
     def nexus_known(self, nexus: Nexus) -> None:
         """To every part."""
@@ -180,6 +196,10 @@ class LogicalUnit:
 
     def write(self, buffer: memoryview, lba: int, *, fua: bool = False) -> None:
         """Writes the buffer (whole blocks) from `lba` on. CheckCondition if it cannot."""
+        self.write_raw(buffer, lba, fua=fua)
+
+    def write_raw(self, buffer: memoryview, lba: int, *, fua: bool = False) -> None:
+        """The same, and only the data: nothing beside it is touched."""
         try:
             self.store.write(buffer, lba * self.block_nbytes, fua)
         except OSError as error:
@@ -187,6 +207,10 @@ class LogicalUnit:
 
     def trim(self, lba: int, blocks: int) -> None:
         """Gives the space of the blocks back, where the store can. CheckCondition if it fails."""
+        self.trim_raw(lba, blocks)
+
+    def trim_raw(self, lba: int, blocks: int) -> None:
+        """The same, and only of the data."""
         try:
             self.store.trim(lba * self.block_nbytes, blocks * self.block_nbytes)
         except OSError as error:
@@ -225,6 +249,7 @@ class LogicalUnit:
         if self._closed:
             return
         self._closed = True
+        self.shutdown()
         for part in self.parts():
             try:
                 part.close()

@@ -68,6 +68,7 @@ class Medium(Part):
         removal is prevented and not forced, or if it cannot be made durable (the medium then stays)."""
         unit, device = self.unit, self.unit.device
         assert device is not None
+        unit.check_occupied()
         with self._lock:
             if self.prevented and not force:
                 raise sense.MEDIUM_REMOVAL_PREVENTED.error()

@@ -52,6 +52,13 @@ class Part:
         """Whether the nexus must not be forgotten while it is away."""
         return False
 
+    def sanitized(self) -> None:
+        """SANITIZE or FORMAT UNIT begins, or goes on after a restart: what was kept of old blocks has to go.
+        No other command touches the medium then. An exception makes the operation fail."""
+
+    def shutdown(self) -> None:
+        """The target is about to end, `unit.device` still works: threads of this part end now."""
+
     def close(self) -> None:
         """The unit is not served any more; its store is still open."""
 

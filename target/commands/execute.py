@@ -14,6 +14,7 @@ from target.commands.task import Aborted, InBackground, Port, StatusOnly, Task
 from target.lu import LogicalUnit
 from target.scsi_device import TargetDevice
 from vscsi.scsi import cdb, sense
+from vscsi.scsi.cdb_row import VARIABLE_LENGTH
 from vscsi.scsi.sense import CheckCondition
 from vscsi.scsi.status import Status
 
@@ -99,8 +100,9 @@ def _finisher(
 def _handler(raw: bytes, lu: LogicalUnit | None) -> table.Handler:
     handler = table.find(raw)
     if handler is None or (lu is not None and not handler.supported(lu)):
-        if handler is None and raw and table.has_opcode(raw[0]):
-            raise sense.INVALID_FIELD_IN_CDB.at(1, 4)  # the opcode is known, its service action is not
+        if raw and table.has_opcode(raw[0], lu):
+            # the opcode is known, its service action is not
+            raise sense.INVALID_FIELD_IN_CDB.at(*((8, None) if raw[0] == VARIABLE_LENGTH else (1, 4)))
         raise sense.INVALID_COMMAND_OPERATION_CODE.error()
     if len(raw) < handler.row.nbytes:
         raise sense.INVALID_FIELD_IN_COMMAND_IU.error()

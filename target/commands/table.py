@@ -110,6 +110,6 @@ def find(raw: bytes) -> Handler | None:
     return None if row is None else _TABLE.get(row.key)
 
 
-def has_opcode(opcode: int) -> bool:
-    """Whether the target has any command with that opcode."""
-    return any(key[0] == opcode for key in _TABLE)
+def has_opcode(opcode: int, lu: LogicalUnit | None = None) -> bool:
+    """Whether the target, or that logical unit, has any command with that opcode."""
+    return any(key[0] == opcode and (lu is None or handler.supported(lu)) for key, handler in _TABLE.items())

@@ -136,6 +136,7 @@ class Task:
         """
         try:
             with self.device.locked(unit or self.unit, lba, blocks, self.port.request):
+                (unit or self.unit).check_occupied()
                 yield
         except LockRefused as refused:
             if refused.aborted:

@@ -7,6 +7,7 @@ Numbers here come from the logical unit, which also enforces them. Layouts are i
 from collections.abc import Callable
 
 from target import lu as limits
+from target.commands.sanitize import can_block_erase
 from target.commands.task import Task
 from target.lu import LogicalUnit
 from vscsi.scsi import vpd
@@ -89,7 +90,8 @@ def block_limits(_task: Task, lu: LogicalUnit, device: int) -> bytes:
 @page(vpd.BLOCK_DEVICE_CHARACTERISTICS)
 def block_device_characteristics(_task: Task, lu: LogicalUnit, device: int) -> bytes:
     rate = 7200 if lu.rotational else 1  # 1: non-rotating
-    return vpd.BLOCK_DEVICE_CHARACTERISTICS.build(device, medium_rotation_rate=rate, vbuls=1)
+    wabereq = int(can_block_erase(lu))  # 1: what BLOCK ERASE has erased can be read
+    return vpd.BLOCK_DEVICE_CHARACTERISTICS.build(device, medium_rotation_rate=rate, vbuls=1, wabereq=wabereq)
 
 
 @page(vpd.LOGICAL_BLOCK_PROVISIONING)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What SANITIZE does to the blocks of a unit: patterns written over all of them, or holes punched.
+
+Each is a `Work`, so that it survives a restart. Knows units and stores. Must not know CDBs or parameter lists.
+"""
+
+from typing import Any
+
+from target.lu import LogicalUnit
+from target.operation import Work, work
+from vscsi.scsi import sense
+
+ERASE_BLOCKS_AT_ONCE = 1 << 17
+
+
+class _Sanitize(Work):
+    unit: LogicalUnit
+    running = sense.NOT_READY_SANITIZE_IN_PROGRESS
+    failed = sense.SANITIZE_COMMAND_FAILED
+
+    def finish(self) -> None:
+        self.unit.flush()
+
+
+@work
+class Overwrite(_Sanitize):
+    """`passes` times the pattern over every block, or in turn its inverse and itself, so that itself comes last."""
+
+    kind = "sanitize overwrite"
+
+    @classmethod
+    def of(cls, unit: LogicalUnit, pattern: bytes, passes: int, *, invert: bool) -> "Overwrite":
+        return cls(unit, {"pattern": pattern.hex(), "passes": passes, "invert": invert})
+
+    def __init__(self, unit: LogicalUnit, parameters: dict[str, Any]) -> None:
+        super().__init__(unit, parameters)
+        pattern, size = bytes.fromhex(parameters["pattern"]), unit.block_nbytes
+        self._passes = int(parameters["passes"])
+        self._block = (pattern * (size // len(pattern) + 1))[:size]
+        self._buffer = unit.buffer(unit.chunk_blocks())
+        self._filled: bool | None = None
+
+    @property
+    def total(self) -> int:
+        return self.unit.blocks * self._passes
+
+    def step(self, done: int) -> int:
+        unit = self.unit
+        turn, lba = divmod(done, unit.blocks)
+        self._fill(inverse=bool(self.parameters["invert"]) and (self._passes - 1 - turn) % 2 == 1)
+        blocks = min(unit.chunk_blocks(), unit.blocks - lba)
+        unit.write_raw(self._buffer[: blocks * unit.block_nbytes], lba)
+        if lba + blocks == unit.blocks:
+            unit.flush()  # else only the last pass would ever reach the medium
+        return done + blocks
+
+    def _fill(self, *, inverse: bool) -> None:
+        if self._filled is not inverse:
+            block = bytes(b ^ 0xFF for b in self._block) if inverse else self._block
+            self._buffer[:] = block * self.unit.chunk_blocks()
+            self._filled = inverse
+
+
+@work
+class BlockErase(_Sanitize):
+    """Gives all blocks back; they read as zeros. Only for units where that is so (`zeroing`)."""
+
+    kind = "sanitize block erase"
+
+    @property
+    def total(self) -> int:
+        return self.unit.blocks
+
+    def step(self, done: int) -> int:
+        blocks = min(ERASE_BLOCKS_AT_ONCE, self.unit.blocks - done)
+        self.unit.trim_raw(done, blocks)
+        return done + blocks
