@@ -172,6 +172,8 @@ static void start_discard(struct vt_task *task)
     }
     task->offset = r->sector_number * VSCSI_SECTOR_SIZE;
     task->nbytes = r->nr_sectors * VSCSI_SECTOR_SIZE;
+    task->lba = task->offset / task->lu->block_nbytes;
+    task->blocks = (task->nbytes + task->lu->block_nbytes - 1) / task->lu->block_nbytes;
     task->discard = true;
     task->steps = task->nbytes ? STEP_IO : 0;
     vt_media_start(task);

@@ -2,7 +2,8 @@
 /*
  * The private structures of the target's C half, and who may touch what.
  * A loop owns its channels, their tasks and its engine; an LU's task set is shared by all loops and kept by its lock;
- * the queue of slow commands and the event queue have locks of their own. Order of locks: control, LU, slow, mailbox.
+ * the queue of slow commands, the event queue and the waiters for ranges have locks of their own.
+ * Order of locks: control, LU, slow, range, mailbox.
  * Knows no command fact and no policy.
  */
 #ifndef VSCSI_CORE_H
@@ -154,6 +155,11 @@ struct vt_target {
     struct { const struct vscsi_mapper *mapper; uint32_t running; } slow_busy[VT_SLOW_BUSY];    /* by connection */
     bool slow_stop;
     struct vt_tap *tap;
+    _Atomic bool stopping;
+    _Atomic uint64_t next_ticket;
+    pthread_mutex_t range_lock;
+    pthread_cond_t range_cond;
+    uint64_t range_changes;             /* of anything that a waiter for a range may wait for */
 };
 
 /* Counters that one loop writes and Python reads. */
@@ -249,6 +255,28 @@ uint32_t vt_ua_first(struct vt_lu *lu, uint32_t nexus);
 uint32_t vt_ua_pop(struct vt_lu *lu, uint32_t nexus);
 void vt_ua_put(struct vt_lu *lu, uint32_t nexus, uint32_t code);
 bool vt_ua_is_reset(uint32_t code);
+
+/* range.c */
+bool vt_range_claim(struct vt_task *task);
+void vt_range_drop(struct vt_task *task, enum vt_extent extent);
+void vt_range_abort(struct vt_lu *lu, struct vt_task *task);
+void vt_range_left(struct vt_lu *lu, const struct vt_task *task);
+void vt_range_wake(struct vt_target *t);
+void vt_range_forget(struct vt_lu *lu);
+void vt_range_free(struct vt_lu *lu);
+
+/* Before the first byte moves: false if the task has to wait for a range lock; it begins anew then. */
+static inline bool vt_range_pass(struct vt_task *task)
+{
+    if (task->by_python || !(task->steps & STEP_IO)) {
+        vt_range_drop(task, EXTENT_NONE);
+        return true;
+    }
+    if (atomic_load_explicit(&task->extent, memory_order_relaxed) != EXTENT_UNKNOWN)
+        return vt_range_claim(task);
+    atomic_store_explicit(&task->extent, EXTENT_KNOWN, memory_order_release);
+    return true;
+}
 
 /* slow.c */
 bool vt_slow_queue(struct vt_task *task);

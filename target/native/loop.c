@@ -72,6 +72,9 @@ void vt_loop_ready(struct vt_loop *loop, struct vt_task *task)
 
 void vt_loop_wait_scratch(struct vt_loop *loop, struct vt_task *task)
 {
+    /* Whoever holds scratch may wait for a range, so nobody who wants a range may wait for this one. */
+    if (task->in_set)
+        vt_range_drop(task, EXTENT_LOOK);
     struct vt_task **end = &loop->scratch_wait;
     while (*end)
         end = &(*end)->q_next;

@@ -89,6 +89,7 @@ void vt_lu_free(struct vt_lu *lu)
         return;
     pthread_mutex_destroy(&lu->lock);
     pthread_cond_destroy(&lu->idle);
+    vt_range_free(lu);
     free(lu->it);
     free(lu);
 }
@@ -220,7 +221,8 @@ int vt_lu_remove(struct vt_target *t, uint32_t index)
     pthread_mutex_lock(&lu->lock);
     for (struct vt_task *task = lu->first; task; task = task->set_next)
         vt_set_abort(lu, task);
-    while (lu->nr_tasks || lu->immed_running)
+    vt_range_wake(t);
+    while (lu->nr_tasks || lu->immed_running || lu->ranges)
         pthread_cond_wait(&lu->idle, &lu->lock);
     pthread_mutex_unlock(&lu->lock);
     pthread_mutex_lock(&t->control);

@@ -168,10 +168,9 @@ static bool begin_slow(struct vt_task *task)
     return vt_slow_queue(task);
 }
 
-static bool is_pythons(const struct vt_task *task)
+static bool has_descriptor(const struct vt_lu *lu)
 {
-    uint32_t flags = vscsi_load_relaxed(&task->lu->flags);
-    return flags & VT_LU_SLOW_STORE || (flags & VT_LU_PROTECTED && task->step == STEP_IO);
+    return !(vscsi_load_relaxed(&lu->flags) & VT_LU_SLOW_STORE);
 }
 
 static void next_step(struct vt_task *task)
@@ -186,7 +185,7 @@ static void next_step(struct vt_task *task)
             vt_task_end(task);
             return;
         }
-        if (is_pythons(task)) {
+        if (task->by_python && (task->step == STEP_IO || !has_descriptor(task->lu))) {
             if (!begin_slow(task))
                 vt_task_end(task);
             return;
@@ -206,10 +205,12 @@ static void next_step(struct vt_task *task)
     conclude(task, 0);
 }
 
-/* op, offset, nbytes, fua and steps are set, and the buffer is mapped. */
+/* op, offset, nbytes, lba, blocks, fua and steps are set, and the buffer is mapped. */
 void vt_media_start(struct vt_task *task)
 {
-    next_step(task);
+    task->by_python = vscsi_load_relaxed(&task->lu->flags) & (VT_LU_SLOW_STORE | VT_LU_PROTECTED);
+    if (vt_range_pass(task))
+        next_step(task);
 }
 
 void vt_media_done(struct vt_task *task)

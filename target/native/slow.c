@@ -28,6 +28,8 @@ bool vt_slow_queue(struct vt_task *task)
 {
     struct vt_channel *channel = task->channel;
     struct vt_target *t = channel->target;
+    if (task->in_set)
+        vt_range_drop(task, EXTENT_NONE);
     pthread_mutex_lock(&t->slow_lock);
     if (vt_is_aborted(task)) {
         pthread_mutex_unlock(&t->slow_lock);
@@ -60,6 +62,7 @@ void vt_slow_abort(struct vt_task *task)
         vt_loop_mail(task->channel->loop, task, MAIL_SLOW_DONE);
     }
     pthread_mutex_unlock(&t->slow_lock);
+    vt_range_wake(t);
 }
 
 void vt_slow_stop(struct vt_target *t)

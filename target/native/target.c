@@ -46,6 +46,8 @@ static void init_locks(struct vt_target *t)
     pthread_mutex_init(&t->event_lock, NULL);
     pthread_mutex_init(&t->slow_lock, NULL);
     pthread_cond_init(&t->slow_cond, &monotonic);
+    pthread_mutex_init(&t->range_lock, NULL);
+    pthread_cond_init(&t->range_cond, &monotonic);
     pthread_condattr_destroy(&monotonic);
 }
 
@@ -66,6 +68,7 @@ struct vt_target *vt_new(const struct vt_config *config, int *error)
         t->config.abort_limit_ms = VT_ABORT_LIMIT_MS;
     t->cpus = usable_cpus();
     t->next_task_id = 1;
+    t->next_ticket = 1;
     init_locks(t);
     t->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = t->event_fd < 0 ? -errno : 0;
@@ -130,9 +133,13 @@ void vt_stop(struct vt_target *t)
     t->stopped = true;
     pthread_mutex_unlock(&t->control);
     vt_slow_stop(t);
+    atomic_store(&t->stopping, true);
+    vt_range_wake(t);
     join_loops(t);
     vt_tap_stop(t);
     pthread_mutex_lock(&t->control);
+    for (uint32_t i = 0; i < VT_MAX_LUS; i++)
+        vt_range_forget(atomic_load(&t->lus[i]));
     t->joined = true;
     pthread_mutex_unlock(&t->control);
 }

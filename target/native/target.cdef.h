@@ -154,6 +154,21 @@ int vt_lu_sync_failed(struct vt_target *t, uint32_t lu);
 /* Stops every command of the LU and forgets it when the last has ended; its descriptor may then be closed (blocks). */
 int vt_lu_remove(struct vt_target *t, uint32_t lu);
 
+/* ---- range locks: what makes a command atomic against all others on its blocks ---- */
+
+/*
+ * Waits until nobody else touches these blocks: no fast-path command that has begun, no other lock. Fast-path commands
+ * and blkif requests that begin while it is waited for or held wait until it is given back (they may be aborted
+ * meanwhile, and occupy nobody); SYNCHRONIZE CACHE does not. Commands that Python runs are held up only by locks of
+ * their own. Among those who want the same blocks the first comes first. Locks of the same task (`task` 0: of the
+ * same thread) do not exclude each other; whoever needs several takes them in the order of LU index, then LBA.
+ * The lock's id (> 0), or -ECANCELED: the task was aborted or the LU is being removed; -ETIMEDOUT (timeout_ms; -1: no
+ * limit; 0: only if it is free); -ESHUTDOWN; -ENOENT: no such LU; -EINVAL; -ENOMEM.
+ */
+int64_t vt_range_lock(struct vt_target *t, uint64_t task, uint32_t lu, uint64_t lba, uint64_t blocks, int timeout_ms);
+/* Gives it back, whatever became of its task. -ENOENT: no such lock. The LU cannot be removed before. */
+int vt_range_unlock(struct vt_target *t, uint32_t lu, int64_t id);
+
 /* ---- nexuses and unit attentions ---- */
 
 /* A new nexus; its unit attention queues are empty. The index, or -ENOSPC. */

@@ -36,6 +36,7 @@ enum vt_task_state {
     TASK_COLD,          /* an IU that Python answers */
     TASK_DORMANT,       /* in the task set, waits for others; leaves this state under the LU's lock */
     TASK_READY,         /* enabled, on its way to its loop */
+    TASK_PARKED,        /* enabled, but its blocks are locked: in the LU's list; leaves this state under its lock */
     TASK_RUNNING,
     TASK_SLOW_QUEUED,   /* this and the next: under the slow queue's lock */
     TASK_SLOW_RUNNING,
@@ -44,6 +45,16 @@ enum vt_task_state {
 
 /* What a task coming through a mailbox wants of its loop. */
 enum vt_mail { MAIL_START, MAIL_SLOW_DONE, MAIL_TMF_DONE };
+
+/* What is known of the blocks that a command of the task set touches by itself, without Python (range.c). */
+enum vt_extent {
+    EXTENT_UNKNOWN,     /* it will not look for range locks, and has not said yet where it goes */
+    EXTENT_KNOWN,       /* lba and blocks; stays so until it leaves the set */
+    EXTENT_NONE,        /* it touches no blocks, or Python does it and locks them */
+    EXTENT_LOOK,        /* it will look before it touches any; dormant ones, too */
+    EXTENT_PARKED,      /* it waits for a range lock: claim_lba and claim_blocks */
+    EXTENT_GRANTED      /* it has waited, and is on its way to begin anew */
+};
 
 /* What is left to do of a media command, in this order. */
 enum vt_step { STEP_SYNC_BEFORE = 1, STEP_IO = 2, STEP_SYNC_AFTER = 4 };
@@ -129,16 +140,21 @@ struct vt_task {
     uint64_t deadline_ns;           /* TMF */
     uint64_t target_tag;            /* TMF */
     uint64_t dirty_seen;
+    uint64_t ticket;                /* parked: its place among those who want blocks */
+    uint64_t claim_lba;
+    uint64_t claim_blocks;
     uint32_t nexus;
     uint32_t desc_offset[2];
     uint32_t cdb_nbytes;
     _Atomic int state;
+    _Atomic uint8_t extent;         /* enum vt_extent */
     _Atomic bool aborted;
     bool in_set;
     bool in_flight;                 /* its bio is with the engine */
     bool cancelled;
     bool fua;
     bool discard;
+    bool by_python;                 /* its media access, decided when it begins */
     int16_t blkif_status;
     int16_t response_code;          /* SRP: RSPVALID with this code instead of a status; -1: no */
     uint8_t mail;
@@ -170,6 +186,16 @@ struct vt_it {
     uint32_t deny;                  /* read without the lock: relaxed */
     uint32_t ua_count;
     uint32_t ua[VT_MAX_UA];
+};
+
+/* Blocks that somebody has, or waits to have, for himself. */
+struct vt_range {
+    struct vt_range *next;
+    uint64_t id;                    /* a ticket */
+    uint64_t owner;                 /* a task, or a thread; its ranges do not exclude each other */
+    uint64_t lba;
+    uint64_t blocks;
+    bool held;
 };
 
 struct vt_lu {
@@ -208,6 +234,10 @@ struct vt_lu {
     uint32_t nr_dormant;
     uint32_t deny_default;
     struct vt_it *it;               /* VT_MAX_NEXUSES of them */
+    struct vt_range *ranges;        /* by ticket */
+    uint32_t range_waiting;         /* how many of them are not held */
+    struct vt_task *parked_first;   /* by ticket */
+    struct vt_task *parked_last;
     struct vt_task *tags[VT_TAG_BUCKETS];
     /* SYNCHRONIZE CACHE with IMMED: one runs, one more may wait for it. */
     struct bio immed;

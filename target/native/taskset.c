@@ -82,6 +82,12 @@ static bool enabled_on_arrival(const struct vt_lu *lu, uint8_t attribute)
     }
 }
 
+/* Ranges that are wanted now are looked for by the task; those wanted later wait for it. */
+static void set_extent(const struct vt_lu *lu, struct vt_task *task, bool dormant)
+{
+    atomic_store_explicit(&task->extent, dormant || lu->ranges ? EXTENT_LOOK : EXTENT_UNKNOWN, memory_order_relaxed);
+}
+
 enum vt_enter vt_set_enter(struct vt_task *task)
 {
     struct vt_lu *lu = task->lu;
@@ -100,6 +106,7 @@ enum vt_enter vt_set_enter(struct vt_task *task)
             lu->nr_dormant++;
             atomic_store(&task->state, TASK_DORMANT);
         }
+        set_extent(lu, task, how == ENTER_DORMANT);
         link_task(lu, task);
     }
     pthread_mutex_unlock(&lu->lock);
@@ -109,6 +116,7 @@ enum vt_enter vt_set_enter(struct vt_task *task)
 static void enable(struct vt_lu *lu, struct vt_task *task)
 {
     lu->nr_dormant--;
+    set_extent(lu, task, false);
     atomic_store(&task->state, TASK_READY);
     vt_loop_mail(task->channel->loop, task, MAIL_START);
 }
@@ -140,6 +148,8 @@ void vt_set_leave(struct vt_task *task)
         enable_what_may(lu);
     if (lu->tmfs || lu->fenced)
         vt_tmf_check(lu);
+    if (lu->range_waiting)
+        vt_range_left(lu, task);
     if (lu->nr_tasks == 0 && lu->removing)
         pthread_cond_broadcast(&lu->idle);
     pthread_mutex_unlock(&lu->lock);
@@ -152,6 +162,10 @@ void vt_set_abort(struct vt_lu *lu, struct vt_task *task)
         return;
     if (atomic_load(&task->state) == TASK_DORMANT) {
         enable(lu, task);
+        return;
+    }
+    if (atomic_load(&task->state) == TASK_PARKED) {
+        vt_range_abort(lu, task);
         return;
     }
     vt_slow_abort(task);
