@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MAX_TRANSFER_NBYTES = 8 << 20
 MAX_WRITE_SAME_BLOCKS = 65528
+MAX_COMPARE_AND_WRITE_BLOCKS = 255
 MAX_UNMAP_BLOCKS = 1 << 20
 MAX_UNMAP_DESCRIPTORS = 256
 CHUNK_NBYTES = 1 << 20
@@ -55,7 +56,7 @@ class LogicalUnit:
         self.removable = spec.removable
         self.cache = spec.cache
         self.write_cache = spec.cache != "wt"
-        self.discard = spec.discard and not self.readonly and Can.TRIM in store.can
+        self.discard = spec.discard and Can.TRIM in store.can
         self.zeroing = self.discard and Can.ZERO in store.can
         """What is unmapped reads as zeros (LBPRZ)."""
         self.rotational = bool(store.rotational) if spec.rotational is None else spec.rotational
@@ -63,9 +64,12 @@ class LogicalUnit:
         self.serial = spec.serial or digest[:8].hex().upper()
         self.naa = spec.naa or _naa_from(self.serial)
         self.vendor, self.product, self.revision = spec.vendor, spec.product, "0001"
+        self.prefetch_met = spec.prefetch == "met"
+        """PRE-FETCH ends with CONDITION MET."""
         self.descriptor_sense = self.blocks > 1 << 32  # fixed format has no room for such an LBA
         self.max_transfer_blocks = MAX_TRANSFER_NBYTES // self.block_nbytes
         self.max_write_same_blocks = MAX_WRITE_SAME_BLOCKS
+        self.max_compare_and_write_blocks = MAX_COMPARE_AND_WRITE_BLOCKS
         self.unmap_granularity_blocks = max(1, self.physical_block_nbytes // self.block_nbytes) if self.discard else 0
         self.not_ready: Sense | None = None
         self.occupied: Callable[[], CheckCondition] | None = None
@@ -161,7 +165,7 @@ class LogicalUnit:
             lib.VT_LU_NULL: self.store.is_null,
             lib.VT_LU_SLOW_STORE: self.store.fd is None and not self.store.is_null,
             lib.VT_LU_DIRECT: self.store.is_direct,
-            lib.VT_LU_DISCARD: self.discard,
+            lib.VT_LU_DISCARD: self.discard and not self.readonly,
         }
         config.flags = sum(flag for flag, on in flags.items() if on)
         return config
@@ -215,6 +219,34 @@ class LogicalUnit:
             self.store.trim(lba * self.block_nbytes, blocks * self.block_nbytes)
         except OSError as error:
             raise errors.check_condition(error, writing=True) from error
+
+    def extents(self, lba: int, blocks: int) -> Iterator[tuple[int, int, bool]]:
+        """Cuts the range into (LBA, blocks, mapped), no two alike beside each other. A block of which any part has
+        space is mapped."""
+        size, end = self.block_nbytes, lba + blocks
+        at = lba  # the blocks from lba up to here are mapped, and not told yet
+        for offset, nbytes, mapped in self.store.extents(lba * size, blocks * size):
+            if not mapped or not nbytes:
+                continue
+            first, behind = offset // size, min(end, -(-(offset + nbytes) // size))
+            if first > at:
+                if at > lba:
+                    yield lba, at - lba, True
+                yield at, first - at, False
+                lba = first
+            at = max(at, behind)
+        if at > lba:
+            yield lba, at - lba, True
+        if end > at:
+            yield at, end - at, False
+
+    def prefetch(self, lba: int, blocks: int) -> None:
+        """Blocks will be wanted soon."""
+        self.store.prefetch(lba * self.block_nbytes, blocks * self.block_nbytes)
+
+    def evict(self, lba: int, blocks: int) -> None:
+        """What is read next of these blocks, which are durable, should come from the medium and from no cache."""
+        self.store.evict(lba * self.block_nbytes, blocks * self.block_nbytes)
 
     def flush(self) -> None:
         """Makes everything written durable. Once it has failed it fails for ever: data may be lost (CheckCondition)."""

@@ -98,6 +98,9 @@ class LunSpec:
     )
     discard: bool = _key("discard", _boolean, True, "unmapping gives space back: on (default) or off")
     removable: bool = _key("removable", _boolean, False, "on: the medium can be ejected and changed; off (default)")
+    prefetch: str = _key(
+        "prefetch", _choice("good", "met"), "good", "how PRE-FETCH ends: good (default), or met for CONDITION MET"
+    )
     state: str | None = _key(
         "state",
         _folder,

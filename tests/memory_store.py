@@ -2,6 +2,7 @@
 """A backing store without a descriptor that remembers what was asked of it, fails and waits on demand."""
 
 import threading
+from collections.abc import Iterator
 
 from target.stores import Can, Store
 
@@ -15,7 +16,8 @@ def block(n: int) -> bytes:
 
 
 class Memory(Store):
-    """`bad` blocks cannot be read or written; `error` fails every write; `gate`, if set, lets writes through."""
+    """`bad` blocks cannot be read or written, `unreadable` ones only written; `spoil` maps a block to the byte
+    of it that every write gets wrong; `error` fails every write; `gate`, if set, lets writes through."""
 
     can = Can.WRITE | Can.FLUSH | Can.TRIM | Can.ZERO
 
@@ -26,16 +28,19 @@ class Memory(Store):
         self.data = bytearray(b"".join(block(n) for n in range(BLOCKS)))
         self.calls: list[str] = []
         self.bad: set[int] = set()
+        self.unreadable: set[int] = set()
+        self.spoil: dict[int, int] = {}
+        self.holes: list[tuple[int, int]] = []
         self.error: OSError | None = None
         self.gate: threading.Event | None = None
         self.waiting = threading.Event()
 
-    def _check(self, offset: int, nbytes: int) -> None:
-        if self.bad & set(range(offset // SIZE, (offset + nbytes) // SIZE)):
+    def _check(self, offset: int, nbytes: int, more: frozenset[int] | set[int] = frozenset()) -> None:
+        if (self.bad | more) & set(range(offset // SIZE, (offset + nbytes) // SIZE)):
             raise OSError(5, "Input/output error")
 
     def readinto(self, buffer: memoryview, offset: int) -> None:
-        self._check(offset, len(buffer))
+        self._check(offset, len(buffer), self.unreadable)
         buffer[:] = self.data[offset : offset + len(buffer)]
 
     def write(self, buffer: memoryview, offset: int, fua: bool = False) -> None:
@@ -47,9 +52,29 @@ class Memory(Store):
         self._check(offset, len(buffer))
         self.calls.append("write fua" if fua else "write")
         self.data[offset : offset + len(buffer)] = buffer
+        for number, byte in self.spoil.items():
+            if offset <= number * SIZE + byte < offset + len(buffer):
+                self.data[number * SIZE + byte] ^= 0xFF
 
     def flush(self) -> None:
         self.calls.append("flush")
+
+    def extents(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, bool]]:
+        """Mapped, but for the `holes` (offset, nbytes), which are in order."""
+        end = offset + nbytes
+        for start, size in self.holes:
+            start, behind = max(offset, start), min(end, start + size)
+            if start < behind:
+                yield offset, start - offset, True
+                yield start, behind - start, False
+                offset = behind
+        yield offset, end - offset, True
+
+    def prefetch(self, offset: int, nbytes: int) -> None:
+        self.calls.append(f"prefetch {offset // SIZE} {nbytes // SIZE}")
+
+    def evict(self, offset: int, nbytes: int) -> None:
+        self.calls.append(f"evict {offset // SIZE} {nbytes // SIZE}")
 
     def trim(self, offset: int, nbytes: int) -> None:
         self.calls.append(f"trim {offset // SIZE} {nbytes // SIZE}")

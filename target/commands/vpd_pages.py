@@ -73,6 +73,7 @@ def extended_inquiry(_task: Task, lu: LogicalUnit, device: int) -> bytes:
 @page(vpd.BLOCK_LIMITS)
 def block_limits(_task: Task, lu: LogicalUnit, device: int) -> bytes:
     values = {
+        "maximum_compare_and_write_length": lu.max_compare_and_write_blocks,
         "optimal_transfer_length_granularity": lu.physical_block_nbytes // lu.block_nbytes,
         "maximum_transfer_length": lu.max_transfer_blocks,
         "maximum_write_same_length": lu.max_write_same_blocks,

@@ -5,21 +5,26 @@ Knows byte offsets and what a store can do. A new store is one file here, or a c
 the entry-point group `vscsi.stores`. Must not know SCSI, LUNs or blocks.
 """
 
+import contextlib
 import errno
 import logging
 import mmap
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Flag, auto
 from pathlib import Path
 from typing import TypeVar
 
-from target.native import lib
+from target.native import ffi, lib
 
 GROUP = "vscsi.stores"
 log = logging.getLogger(__name__)
+
+
+_PREFETCH_NBYTES = 64 << 20
+"""The kernel starts reading while it is asked to: more at once would keep a worker busy."""
 
 
 class Can(Flag):
@@ -97,6 +102,16 @@ class Store:
         """Gives the space of a range back."""
         raise NotImplementedError
 
+    def extents(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, bool]]:
+        """Cuts the range, from front to back and without gaps, into (offset, nbytes, whether it has space)."""
+        yield offset, nbytes, True
+
+    def prefetch(self, offset: int, nbytes: int) -> None:
+        """The range will be read soon. Only advice: must not wait for the data, and never fails."""
+
+    def evict(self, offset: int, nbytes: int) -> None:
+        """What caches hold of the range, all of it durable, should be dropped. Only advice: never fails."""
+
     def close(self) -> None:
         """Releases the store; it is not used afterwards."""
 
@@ -122,6 +137,10 @@ class DescriptorStore(Store):
             done += count
 
     def write(self, buffer: memoryview, offset: int, fua: bool = False) -> None:
+        if self.is_direct and _address(buffer) % mmap.PAGESIZE:
+            aligned = self.buffer(len(buffer))
+            aligned[:] = buffer
+            buffer = aligned
         done, flags = 0, os.RWF_DSYNC if fua else 0
         while done < len(buffer):
             done += os.pwritev(self.fd, [buffer[done:]], offset + done, flags)
@@ -137,6 +156,37 @@ class DescriptorStore(Store):
     def flush(self) -> None:
         os.fdatasync(self.fd)
 
+    def extents(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, bool]]:
+        """By the holes of the file; a block device, or a file system that has no holes, tells nothing: all mapped."""
+        end = offset + nbytes
+        while offset < end:
+            try:
+                data = offset if self.is_block_device else min(end, os.lseek(self.fd, offset, os.SEEK_DATA))
+            except OSError as error:
+                data = end if error.errno == errno.ENXIO else offset  # ENXIO: nothing but a hole up to the end
+                if error.errno != errno.ENXIO:
+                    yield offset, end - offset, True
+                    return
+            if data > offset:
+                yield offset, data - offset, False
+            offset = data
+            if offset < end:
+                hole = end if self.is_block_device else min(end, os.lseek(self.fd, offset, os.SEEK_HOLE))
+                if hole > offset:
+                    yield offset, hole - offset, True
+                offset = hole
+
+    def prefetch(self, offset: int, nbytes: int) -> None:
+        if not self.is_direct:
+            self._advise(offset, min(nbytes, _PREFETCH_NBYTES), os.POSIX_FADV_WILLNEED)
+
+    def evict(self, offset: int, nbytes: int) -> None:
+        self._advise(offset, nbytes, os.POSIX_FADV_DONTNEED)
+
+    def _advise(self, offset: int, nbytes: int, advice: int) -> None:
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self.fd, offset, nbytes, advice)
+
     def trim(self, offset: int, nbytes: int) -> None:
         error = lib.vt_discard(self.fd, self.is_block_device, offset, nbytes)
         if error < 0:
@@ -146,6 +196,10 @@ class DescriptorStore(Store):
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _address(buffer: memoryview) -> int:
+    return int(ffi.cast("uintptr_t", ffi.from_buffer(buffer)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class FileStore(DescriptorStore):
         self.can |= Can.FLUSH
         if self.is_block_device:
             self._measure_device(status.st_rdev, spec)
-        elif not spec.readonly and self._punches_holes(spec):
+        elif spec.discard and (spec.readonly or self._punches_holes()):
             self.can |= Can.TRIM | Can.ZERO
         self._probe(spec)
 
@@ -151,10 +151,10 @@ class FileStore(DescriptorStore):
         except OSError:
             return 0
 
-    def _punches_holes(self, spec: StoreSpec) -> bool:
+    def _punches_holes(self) -> bool:
         """Whether holes can be punched here: tried behind the end, where there is nothing to lose."""
         end = (self.nbytes + 0xFFFF) & ~0xFFFF
-        return spec.discard and lib.vt_discard(self.fd, 0, end, 65536) == 0
+        return bool(lib.vt_discard(self.fd, 0, end, 65536) == 0)
 
     def _probe(self, spec: StoreSpec) -> None:
         """Reads the first block: tells a wrong block size for O_DIRECT from a foreign image format."""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """No image: reads give zeros, writes go nowhere; for measuring what everything else costs. Must not know SCSI."""
 
+from collections.abc import Iterator
+
 from target.stores import Can, Store, StoreError, StoreSpec, store
 from target.stores.sizes import parse_size
 
@@ -29,6 +31,9 @@ class NullStore(Store):
 
     def write(self, buffer: memoryview, offset: int, fua: bool = False) -> None:
         pass
+
+    def extents(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, bool]]:
+        yield offset, nbytes, False
 
     def trim(self, offset: int, nbytes: int) -> None:
         pass

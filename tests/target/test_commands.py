@@ -18,7 +18,7 @@ ABSENT = 9
 
 @pytest.fixture
 def device() -> Iterator[FakeDevice]:
-    made = FakeDevice("0=mem:1M,serial=SER0", "3=mem:64k,bs=4096,ro,cache=wt")
+    made = FakeDevice("0=mem:1M,serial=SER0", "3=mem:64k,bs=4096,ro,cache=wt,discard=off")
     yield made
     made.close()
 
@@ -297,7 +297,7 @@ def test_all_operation_codes(device: FakeDevice) -> None:
     timed = parameters.decode_opcodes(rsoc(device, rctd=1))
     assert [c.opcode for c in timed] == [c.opcode for c in listed]
     assert all(c.timeouts and c.timeouts[1] >= 30 for c in timed)
-    assert 0x42 not in [c.opcode for c in parameters.decode_opcodes(rsoc(device, unit=3))], "UNMAP on a read-only unit"
+    assert 0x42 not in [c.opcode for c in parameters.decode_opcodes(rsoc(device, unit=3))], "UNMAP on a thick unit"
 
 
 def test_one_operation_code(device: FakeDevice) -> None:

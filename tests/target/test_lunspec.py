@@ -28,7 +28,7 @@ def test_every_key() -> None:
     assert (spec.discard, spec.state, spec.rotational) == (False, "/s", True)
     assert set(KEYS) == {
         "size", "ro", "bs", "physical", "serial", "naa", "vendor", "product", "cache", "discard", "removable",
-        "state", "rotational",
+        "state", "rotational", "prefetch",
     }  # fmt: skip
 
 

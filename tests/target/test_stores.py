@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Backing stores: opening, creating, locking, holes; and the logical unit's opening of them."""
 
+import ctypes
 import logging
+import mmap
 import os
 import subprocess
 import sys
@@ -164,11 +166,73 @@ def test_trim_gives_space_back_and_leaves_zeros(image: Path) -> None:
     store.close()
 
 
-def test_discard_off_and_read_only_trim_nothing(image: Path) -> None:
-    for wanted in ({"discard": False}, {"readonly": True}):
-        store = opened(str(image), **wanted)
-        assert Can.TRIM not in store.can
-        store.close()
+def test_discard_off_trims_nothing(image: Path) -> None:
+    store = opened(str(image), discard=False)
+    assert Can.TRIM not in store.can
+    store.close()
+
+
+def test_a_file_that_is_only_read_has_holes_all_the_same(image: Path) -> None:
+    store = opened(str(image), readonly=True)
+    assert Can.TRIM in store.can and Can.WRITE not in store.can
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        store.trim(0, 4096)
+    store.close()
+
+
+def test_extents_of_a_file(image: Path) -> None:
+    store = opened(str(image))
+    if Can.TRIM not in store.can:
+        pytest.skip("this file system punches no holes")
+    assert list(store.extents(0, 65536)) == [(0, 65536, True)]
+    store.trim(8192, 4096)
+    store.trim(61440, 4096)
+    assert list(store.extents(0, 65536)) == [
+        (0, 8192, True), (8192, 4096, False), (12288, 49152, True), (61440, 4096, False),
+    ]  # fmt: skip
+    assert list(store.extents(512, 1024)) == [(512, 1024, True)]
+    assert list(store.extents(8192 + 512, 4096)) == [(8704, 3584, False), (12288, 512, True)]
+    assert list(store.extents(61440, 4096)) == [(61440, 4096, False)]
+    store.is_block_device = True  # of a device nothing can be told
+    assert list(store.extents(0, 65536)) == [(0, 65536, True)]
+    store.close()
+
+
+def test_extents_where_holes_cannot_be_asked_for(image: Path) -> None:
+    store = opened(str(image))
+    assert store.fd is not None
+    ends = os.pipe()
+    os.dup2(ends[0], store.fd)
+    assert list(store.extents(0, 65536)) == [(0, 65536, True)]
+    store.close()
+    for end in ends:
+        os.close(end)
+
+
+def test_prefetch_and_evict(image: Path) -> None:
+    """mincore tells what the page cache holds."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    store = opened(str(image))
+    assert store.fd is not None
+    store.flush()
+    view = mmap.mmap(store.fd, 65536)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+    def cached() -> int:
+        pages = (ctypes.c_ubyte * 16)()
+        assert libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(65536), pages) == 0
+        return sum(page & 1 for page in pages)
+
+    store.evict(0, 65536)
+    if cached() == 16:
+        pytest.skip("this file system lives in memory")
+    store.prefetch(0, 65536)
+    buffer = memoryview(bytearray(512))
+    store.readinto(buffer, 0)  # waits for what has been asked for
+    assert cached() > 1
+    store.close()
+    store.prefetch(0, 65536)
+    store.evict(0, 65536)
 
 
 @pytest.mark.parametrize(("magic", "name"), [(b"QFI\xfb", "qcow2"), (b"KDMV", "VMDK")])
