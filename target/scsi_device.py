@@ -209,8 +209,6 @@ class NativeDevice(TargetDevice):
         return bool(lib.vt_lu_sync_failed(self._t, unit.index) > 0)
 
     def lock(self, unit: "LogicalUnit", lba: int, blocks: int, request: int, seconds: float) -> int:
-        if not hasattr(lib, "vt_range_lock"):
-            return 0
         number = int(lib.vt_range_lock(self._t, request, unit.index, lba, blocks, round(seconds * 1000)))
         if number in (-errno.ECANCELED, -errno.ENOENT, -errno.ESHUTDOWN):
             raise LockRefused(aborted=True)

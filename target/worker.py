@@ -141,8 +141,7 @@ class Workers:
             if room:
                 self._background.add(thread)
         if room:
-            if hasattr(lib, "vt_request_detach"):
-                lib.vt_request_detach(self._t, number)
+            lib.vt_request_detach(self._t, number)
             thread.start()  # signals are blocked in it, too: it inherits this thread's mask
         else:
             self._end(number, Result(Status.BUSY), raw, lu, lun)

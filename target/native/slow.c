@@ -157,6 +157,7 @@ int vt_request_next(struct vt_target *t, struct vt_request *request, int timeout
         struct vt_task *task = choose(t);
         unlink_slow(t, task);
         occupied(t, task, 1);
+        task->detached = false;
         atomic_store(&task->state, TASK_SLOW_RUNNING);
         describe(task, request);
         found = 1;
@@ -227,6 +228,23 @@ int vt_request_aborted(struct vt_target *t, uint64_t task)
     return found ? vt_is_aborted(found) : -ENOENT;
 }
 
+static void leave_worker(struct vt_target *t, struct vt_task *task)
+{
+    pthread_mutex_lock(&t->slow_lock);
+    if (!task->detached)
+        occupied(t, task, -1);
+    task->detached = true;
+    pthread_mutex_unlock(&t->slow_lock);
+}
+
+int vt_request_detach(struct vt_target *t, uint64_t task)
+{
+    struct vt_task *found = find(t, task);
+    if (found)
+        leave_worker(t, found);
+    return found ? 0 : -ENOENT;
+}
+
 int vt_request_complete(struct vt_target *t, uint64_t task, const struct vt_result *result)
 {
     if (result->sense_nbytes > VSCSI_SENSE_MAX)
@@ -235,9 +253,7 @@ int vt_request_complete(struct vt_target *t, uint64_t task, const struct vt_resu
     int running = TASK_SLOW_RUNNING;
     if (!found || !atomic_compare_exchange_strong(&found->state, &running, TASK_READY))
         return -ENOENT;
-    pthread_mutex_lock(&t->slow_lock);
-    occupied(t, found, -1);
-    pthread_mutex_unlock(&t->slow_lock);
+    leave_worker(t, found);
     found->result = *result;
     atomic_store(&found->id, 0);
     vt_loop_mail(found->channel->loop, found, MAIL_SLOW_DONE);

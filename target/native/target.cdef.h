@@ -306,6 +306,11 @@ int vt_request_next(struct vt_target *t, struct vt_request *request, int timeout
 int64_t vt_request_fetch(struct vt_target *t, uint64_t task, uint64_t offset, void *to, uint64_t nbytes);
 /* Copies into the initiator's data-in buffer; truncates silently at its end. */
 int64_t vt_request_store(struct vt_target *t, uint64_t task, uint64_t offset, const void *from, uint64_t nbytes);
+/*
+ * The task leaves its worker: a thread of Python's own completes it, and it no longer counts when the turns of
+ * connections are decided. All other functions go on as before. -ENOENT.
+ */
+int vt_request_detach(struct vt_target *t, uint64_t task);
 /* 1 once a task management function or the loss of its channel has aborted the task: stop soon. */
 int vt_request_aborted(struct vt_target *t, uint64_t task);
 
@@ -355,6 +360,29 @@ struct vt_tap_stats {
 };
 
 int vt_tap_stats(struct vt_target *t, struct vt_tap_stats *stats);
+
+/* ---- protection information (SBC-3 4.22): 8 bytes, big-endian: guard 0-1, application tag 2-3, reference tag 4-7 ---- */
+
+enum vt_pi_checks { VT_PI_GUARD = 1, VT_PI_APP = 2, VT_PI_REF = 4, VT_PI_INDEX_SHIFT = 3 };
+
+/* CRC16-T10DIF. */
+uint16_t vt_pi_crc(const uint8_t *data, uint64_t nbytes);
+/*
+ * Here a block is a protection interval: with a PROTECTION INTERVAL EXPONENT a logical block is several. Reference tags
+ * count from the low 32 bits of `lba_or_ref`; with type 3 (or for a tag that shall not count) all are the same.
+ */
+void vt_pi_generate(const uint8_t *data, uint8_t *pi, uint64_t blocks, uint32_t block_nbytes, uint32_t type,
+                    uint64_t lba_or_ref, uint16_t app);
+/*
+ * 0: all good. Otherwise index << VT_PI_INDEX_SHIFT | the first of enum vt_pi_checks that failed there. Only `checks`
+ * are made; the reference tag never with type 3. Application tag FFFFh (type 3: and reference tag FFFFFFFFh) exempts
+ * a block from all of them. `app_mask`: bits of the application tag that are compared.
+ */
+int64_t vt_pi_check(const uint8_t *data, const uint8_t *pi, uint64_t blocks, uint32_t block_nbytes, uint32_t type,
+                    uint64_t lba_or_ref, uint16_t app, uint16_t app_mask, uint32_t checks);
+/* Each block with its 8 bytes behind it, as on the wire, and the way back. */
+void vt_pi_join(uint8_t *joined, const uint8_t *data, const uint8_t *pi, uint64_t blocks, uint32_t block_nbytes);
+void vt_pi_split(const uint8_t *joined, uint8_t *data, uint8_t *pi, uint64_t blocks, uint32_t block_nbytes);
 
 /* ---- direct: the same block I/O engine in the calling thread, no ring; for the bench ---- */
 

@@ -154,6 +154,7 @@ struct vt_task {
     bool cancelled;
     bool fua;
     bool discard;
+    bool detached;                  /* under the slow queue's lock: no worker is occupied by it */
     bool by_python;                 /* its media access, decided when it begins */
     int16_t blkif_status;
     int16_t response_code;          /* SRP: RSPVALID with this code instead of a status; -1: no */
