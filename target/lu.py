@@ -55,6 +55,8 @@ class LogicalUnit:
         self.readonly = spec.readonly or Can.WRITE not in store.can
         self.removable = spec.removable
         self.cache = spec.cache
+        self.software_write_protected = False
+        """SWP of the control mode page."""
         self.write_cache = spec.cache != "wt"
         self.discard = spec.discard and Can.TRIM in store.can
         self.zeroing = self.discard and Can.ZERO in store.can
@@ -151,6 +153,13 @@ class LogicalUnit:
         """Whether any part does."""
         return any(part.remembers(nexus) for part in self.parts())
 
+    @property
+    def write_protection(self) -> Sense | None:
+        """What a command that writes ends with, if it may not."""
+        if self.readonly:
+            return sense.WRITE_PROTECTED
+        return sense.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED if self.software_write_protected else None
+
     def native_config(self) -> Any:
         """A new `struct vt_lu_config` for the native core."""
         config = ffi.new("struct vt_lu_config *")
@@ -158,7 +167,8 @@ class LogicalUnit:
         config.fd = -1 if self.store.fd is None else self.store.fd
         config.max_transfer_blocks = self.max_transfer_blocks
         config.is_block_device = self.store.is_block_device
-        config.write_protect = sense.WRITE_PROTECTED.code if self.readonly else 0
+        protection = self.write_protection
+        config.write_protect = protection.code if protection else 0
         flags = {
             lib.VT_LU_WRITE_CACHE: self.write_cache,
             lib.VT_LU_DESCRIPTOR_SENSE: self.descriptor_sense,

@@ -117,8 +117,8 @@ def _run(handler: table.Handler, task: Task) -> bytes | InBackground | None:
             raise task.invalid(name)
     if bad := cdb.reserved_bit(task.raw, handler.row.accept_map(handler.without)):
         raise sense.INVALID_FIELD_IN_CDB.at(*bad)
-    if handler.writes and task.unit.readonly:
-        raise sense.WRITE_PROTECTED.error()
+    if handler.writes and (protection := task.unit.write_protection):
+        raise protection.error()
     return handler.function(task)
 
 

@@ -1,70 +1,25 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""MODE SENSE, and the target's mode pages: one function per page, which gives its values by PAGE CONTROL.
+"""MODE SENSE: header, block descriptor and the pages asked for. Must not know what any page holds.
 
-Layouts are in `vscsi.scsi.mode`. A new page is a new function.
+Layouts are in `vscsi.scsi.mode`, values in `target.modes`.
 """
 
-from collections.abc import Callable
-
+from target import mode_pages  # noqa: F401  (the pages register themselves)
 from target.commands.table import AS_READ, handles
 from target.commands.task import Task
 from target.lu import LogicalUnit
+from target.modes import Modes
 from vscsi.scsi import cdb, mode, sense
 from vscsi.scsi.mode import PageControl
-
-Function = Callable[[LogicalUnit], dict[str, int]]
-"""Current values of a page's fields; none of them can be changed yet, and the defaults are the same."""
-
-_PAGES: dict[tuple[int, int], tuple[mode.Page, Function]] = {}
-_UNLIMITED = 0xFFFF
-
-
-def page(row: mode.Page) -> Callable[[Function], Function]:
-    """Makes a function the source of a page's values."""
-
-    def register(function: Function) -> Function:
-        _PAGES[row.key] = row, function
-        return function
-
-    return register
-
-
-@page(mode.ERROR_RECOVERY)
-def error_recovery(_: LogicalUnit) -> dict[str, int]:
-    return {"awre": 1, "arre": 1}
-
-
-@page(mode.CACHING)
-def caching(lu: LogicalUnit) -> dict[str, int]:
-    return {"wce": int(lu.write_cache)}
-
-
-@page(mode.CONTROL)
-def control(lu: LogicalUnit) -> dict[str, int]:
-    return {
-        "d_sense": int(lu.descriptor_sense),
-        "queue_algorithm_modifier": 1,  # SIMPLE tasks run in any order
-        "busy_timeout_period": _UNLIMITED,
-    }
-
-
-@page(mode.CONTROL_EXTENSION)
-def control_extension(_: LogicalUnit) -> dict[str, int]:
-    return {}
-
-
-@page(mode.INFORMATIONAL_EXCEPTIONS)
-def informational_exceptions(_: LogicalUnit) -> dict[str, int]:
-    return {"dexcpt": 1}
 
 
 @handles(cdb.MODE_SENSE_6, AS_READ)
 def mode_sense_6(task: Task) -> bytes:
-    """SPC-4 6.13."""
-    pages, descriptor = _selected(task), _descriptor(task, long=False)
+    """SPC-4 6.13. The length of what is too long for the header's byte is given as 255."""
+    pages, descriptor = _selected(task), _asked_descriptor(task, long=False)
     header = mode.HEADER_6.build(
         mode_data_length=min(0xFF, 3 + len(descriptor) + len(pages)),
-        wp=task.unit.readonly,
+        wp=task.unit.write_protection is not None,
         dpofua=1,
         block_descriptor_length=len(descriptor),
     )
@@ -75,10 +30,10 @@ def mode_sense_6(task: Task) -> bytes:
 def mode_sense_10(task: Task) -> bytes:
     """SPC-4 6.14."""
     long = bool(task.fields["llbaa"])
-    pages, descriptor = _selected(task), _descriptor(task, long=long)
+    pages, descriptor = _selected(task), _asked_descriptor(task, long=long)
     header = mode.HEADER_10.build(
         mode_data_length=6 + len(descriptor) + len(pages),
-        wp=task.unit.readonly,
+        wp=task.unit.write_protection is not None,
         dpofua=1,
         longlba=long and bool(descriptor),
         block_descriptor_length=len(descriptor),
@@ -86,31 +41,32 @@ def mode_sense_10(task: Task) -> bytes:
     return header + descriptor + pages
 
 
-def _descriptor(task: Task, *, long: bool) -> bytes:
-    unit = task.unit
-    if task.fields["dbd"]:
-        return b""
-    if task.fields["pc"] == PageControl.CHANGEABLE:
-        return bytes(16 if long else 8)
+def block_descriptor(unit: LogicalUnit, *, long: bool) -> bytes:
+    """The unit's only mode parameter block descriptor (SBC-3 6.5.2)."""
     layout = mode.LONG_DESCRIPTOR if long else mode.SHORT_DESCRIPTOR
     most = layout.fields["number_of_logical_blocks"].mask
     return layout.build(number_of_logical_blocks=min(unit.blocks, most), logical_block_length=unit.block_nbytes)
 
 
+def _asked_descriptor(task: Task, *, long: bool) -> bytes:
+    if task.fields["dbd"]:
+        return b""
+    descriptor = block_descriptor(task.unit, long=long)
+    return bytes(len(descriptor)) if task.fields["pc"] == PageControl.CHANGEABLE else descriptor
+
+
 def _selected(task: Task) -> bytes:
-    pc, code, subpage = (task.fields[name] for name in ("pc", "page_code", "subpage_code"))
-    if pc == PageControl.SAVED:
+    modes = task.unit.part(Modes)
+    control, code, subpage = (task.fields[name] for name in ("pc", "page_code", "subpage_code"))
+    if control == PageControl.SAVED and not modes.savable:
         raise sense.SAVING_PARAMETERS_NOT_SUPPORTED.error()
     every, every_subpage = code == mode.ALL_PAGES, subpage == mode.ALL_SUBPAGES
     if every and subpage and not every_subpage:
         raise task.invalid("subpage_code")
     chosen = [
-        entry
-        for (page_code, page_subpage), entry in sorted(_PAGES.items())
-        if (every or page_code == code) and (every_subpage or page_subpage == subpage)
-    ]
+        key for key in modes.listed() if (every or key[0] == code) and (every_subpage or key[1] == subpage)
+    ]  # fmt: skip
     if not chosen:
-        known = any(page_code == code for page_code, _ in _PAGES)
+        known = any(key[0] == code for key in modes.listed())
         raise task.invalid("subpage_code" if known else "page_code")
-    changeable = pc == PageControl.CHANGEABLE
-    return b"".join(row.build(**({} if changeable else function(task.unit))) for row, function in chosen)
+    return b"".join(modes.data(key, control) for key in chosen)

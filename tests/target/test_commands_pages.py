@@ -160,8 +160,8 @@ def modes(device: FakeDevice, code: int, subpage: int = 0, *, ten: bool = False,
 
 
 def test_caching_page(device: FakeDevice) -> None:
-    assert modes(device, 0x08).hex(" ") == ("1f 00 10 08 00 00 08 00 00 00 02 00 08 12 04 00" + " 00" * 16)
-    assert modes(device, 0x08, dbd=1).hex(" ")[:26] == "17 00 10 00 08 12 04 00 00"
+    assert modes(device, 0x08).hex(" ") == ("1f 00 10 08 00 00 08 00 00 00 02 00 88 12 04 00" + " 00" * 16)
+    assert modes(device, 0x08, dbd=1).hex(" ")[:26] == "17 00 10 00 88 12 04 00 00"
     through = FakeDevice("0=mem:1M,cache=wt")
     assert modes(through, 0x08, dbd=1)[6] == 0
 
@@ -196,11 +196,11 @@ def test_page_control(device: FakeDevice) -> None:
     assert default == current
     _, descriptor, pages = mode.split(changeable, ten=False)
     assert not any(descriptor)
-    for code, subpage, raw in mode.pages_of(pages):
-        assert (code, subpage) in mode.PAGES
-        assert not any(raw[2:])
-    raw = cdb.MODE_SENSE_6.build(page_code=0x3F, pc=3, allocation_length=255)
-    do_command_fail(device, raw, sense.SAVING_PARAMETERS_NOT_SUPPORTED)
+    changed = {(code, subpage): raw for code, subpage, raw in mode.pages_of(pages)}
+    assert {key for key, raw in changed.items() if any(raw[2:])} == {(8, 0), (0x0A, 0)}
+    assert changed[8, 0][2] == 0x04
+    assert changed[0x0A, 0][2:6].hex() == "04080800"
+    assert modes(device, 0x3F, pc=3) == current
 
 
 def test_pages_that_are_not_there(device: FakeDevice) -> None:
