@@ -5,6 +5,7 @@ Knows units, locks and chunks. Must not know parameter lists, CDBs or tokens.
 """
 
 import contextlib
+import logging
 import mmap
 import threading
 from collections.abc import Callable, Iterator
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING
 
 from target.commands.table import Conflict
 from target.commands.task import Aborted
-from target.part import Nexus, Part
+from target.part import Nexus, Part, part
+from target.rod_tokens import Tokens
 from target.scsi_device import LockRefused, TargetDevice
 from vscsi.scsi import copy, sense
 
 if TYPE_CHECKING:
     from target.lu import LogicalUnit
+
+log = logging.getLogger(__name__)
 
 CHUNK_NBYTES = 1 << 20
 MAX_HELD = 64
@@ -68,6 +72,7 @@ class CopyOperation:
         self.finished.set()
 
 
+@part
 class Copies(Part):
     """The copy operations that were asked of one unit, running or held. Any thread may call."""
 
@@ -128,6 +133,11 @@ class Copies(Part):
         with self._lock:
             self._operations = [one for one in self._operations if one.running]
 
+    def sanitized(self) -> None:
+        self.abort()
+        if self.unit.device is not None:
+            self.unit.device.shared(Tokens).revoke(self.unit)
+
     def nexus_forgotten(self, nexus: Nexus) -> None:
         with self._lock:
             self._operations = [one for one in self._operations if one.nexus != nexus.index]
@@ -173,6 +183,20 @@ def run(device: TargetDevice, operation: CopyOperation, pieces: list[Piece], is_
             if device.sync_failed(unit):
                 raise sense.THIRD_PARTY_DEVICE_FAILURE.error()
             unit.flush()
+
+
+def in_own_thread(work: Callable[[], None]) -> None:
+    """Goes on after the command's end; how it went stands in its operation."""
+
+    def quietly() -> None:
+        try:
+            work()
+        except (sense.CheckCondition, Aborted):
+            pass
+        except Exception:
+            log.exception("internal error in a copy operation")
+
+    threading.Thread(target=quietly, name="vscsi-copy", daemon=True).start()
 
 
 def _in_segment(error: sense.CheckCondition, segment: int) -> sense.CheckCondition:

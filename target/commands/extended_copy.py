@@ -5,22 +5,18 @@ Knows CSCD and segment descriptors. What moves the blocks is `target.copying`.
 """
 
 import contextlib
-import logging
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from target import errors
 from target.commands.table import AS_WRITE, handles
 from target.commands.task import Aborted, InBackground, Task
-from target.copying import Copies, CopyOperation, Piece, run
+from target.copying import Copies, CopyOperation, Piece, in_own_thread, run
 from target.lu import LogicalUnit
 from vscsi.scsi import cdb, copy, sense
 from vscsi.scsi.copy import ListIdUsage
 from vscsi.scsi.fields import Layout
 from vscsi.scsi.status import Status
-
-log = logging.getLogger(__name__)
 
 MAX_CSCDS = 16
 MAX_SEGMENTS = 16
@@ -106,20 +102,6 @@ def _extended_copy(task: Task, layout: Layout, check: Callable[[dict[str, int]],
         in_own_thread(work)
         return None
     return task.in_background(work)
-
-
-def in_own_thread(work: Callable[[], None]) -> None:
-    """Goes on after the command's end; how it went stands in its operation."""
-
-    def quietly() -> None:
-        try:
-            work()
-        except (sense.CheckCondition, Aborted):
-            pass
-        except Exception:
-            log.exception("internal error in a copy operation")
-
-    threading.Thread(target=quietly, name="vscsi-copy", daemon=True).start()
 
 
 def _perform(task: Task, operation: CopyOperation, plan: Callable[[], list[Piece]], copies: Copies, usage: int) -> None:

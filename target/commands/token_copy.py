@@ -5,10 +5,10 @@ Knows the parameter lists. Tokens are `target.rod_tokens`', blocks are moved by 
 """
 
 from target.commands.copy_results import POPULATE, WRITE_USING
-from target.commands.extended_copy import concluded, in_own_thread
+from target.commands.extended_copy import concluded
 from target.commands.table import AS_READ, AS_WRITE, Conflict, handles
 from target.commands.task import InBackground, Task
-from target.copying import Copies, CopyOperation, Piece, run
+from target.copying import Copies, Piece, in_own_thread, run
 from target.lu import LogicalUnit
 from target.rod_tokens import DEFAULT_SECONDS, MAX_SECONDS, Rod, Tokens
 from vscsi.scsi import cdb, copy, sense, token
@@ -151,6 +151,3 @@ def _pieces(
                 at += part
         offset, blocks = offset + count, blocks - count
     return pieces
-
-
-__all__ = ["CopyOperation", "max_blocks", "populate_token", "report_all_rod_tokens", "write_using_token"]

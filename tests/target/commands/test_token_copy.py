@@ -179,3 +179,11 @@ def test_a_part_of_a_token(ranges: list[tuple[int, int]], offset: int, blocks: i
     flat = [lba + n for lba, count in ranges for n in range(count)]
     part = [lba + n for lba, count in rod.at(offset, blocks) for n in range(count)]
     assert part == flat[offset : offset + blocks]
+
+
+def test_a_sanitize_revokes_what_named_its_blocks(device: Clock) -> None:
+    made = populate(device, (10, 5))
+    for part in device.units[0].parts():
+        part.sanitized()
+    data = token.encode_write_using(made, [(0, 5)])
+    do_command_fail(device, using(data), sense.TOKEN_REVOKED, data_out=data, lun=1)
