@@ -8,6 +8,7 @@ nothing of the native layer is imported before one of them needs a target.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,13 @@ def _timeout(text: str) -> float:
     return seconds
 
 
+def _port(text: str) -> bytes:
+    digits = text.removeprefix("0x").replace(":", "")
+    if not re.fullmatch(r"[0-9a-fA-F]{1,32}", digits, re.ASCII):
+        raise argparse.ArgumentTypeError(f"'{text}' is no port identifier: up to 32 hex digits")
+    return int(digits, 16).to_bytes(16)
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
     """The options that stand before or after the command's name."""
     group = parser.add_argument_group("common options")
@@ -54,6 +62,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     add("--socket", type=Path, metavar="PATH", help="where the target listens (default: the user's default target)")
     add("--lun", type=argument(0, 16383), metavar="N", help="logical unit number (default: the URI's, else 0)")
     add("--protocol", choices=("srp", "blkif"), help="blkif: only with read, write and sync (default: srp)")
+    add("--initiator-port", type=_port, metavar="HEX", help="this initiator's port identifier (default: random)")
     add("--timeout", type=_timeout, metavar="SECS", help="longest wait for one command (default: 30)")
     add("--pcap", metavar="FILE", help="write the commands, their data and answers there, for Wireshark; - is stdout")
     add(
@@ -68,7 +77,15 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _defaults() -> argparse.Namespace:
     return argparse.Namespace(
-        uri=None, socket=None, lun=None, protocol="srp", timeout=30.0, verbose=0, pcap=None, snaplen=0
+        uri=None,
+        socket=None,
+        lun=None,
+        initiator_port=None,
+        protocol="srp",
+        timeout=30.0,
+        verbose=0,
+        pcap=None,
+        snaplen=0,
     )
 
 

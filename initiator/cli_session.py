@@ -41,6 +41,7 @@ class Session:
         self.verbose: int = args.verbose
         self.timeout: float = args.timeout
         self.protocol: str = args.protocol
+        self.port_id: bytes | None = args.initiator_port
         text = args.uri or os.environ.get("VSCSI_URI")
         try:
             place = uri.parse(text) if text else None
@@ -91,7 +92,7 @@ class Session:
         if self._initiator is None:
             from initiator import Initiator
 
-            self._initiator = Initiator(self.path, timeout=self.timeout, tap=self.tap)
+            self._initiator = Initiator(self.path, port_id=self.port_id, timeout=self.timeout, tap=self.tap)
         return self._initiator
 
     @property

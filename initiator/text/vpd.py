@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from initiator.text import designators
+from initiator.text import copy_page, designators
 from vscsi.cli import hex_dump
 from vscsi.scsi import vpd as standard
 from vscsi.scsi.fields import Field, Layout, be16, be32, bit
@@ -128,6 +128,24 @@ def _extended_lines(page: bytes) -> Iterator[str]:
     return (line.format_map(fields) for line in _EXTENDED_LINES)
 
 
+# ---- 87h ----
+
+_POLICIES = ("shared", "per target port", "per initiator port", "per I_T nexus")
+
+
+def _policy_lines(page: bytes) -> Iterator[str]:
+    for k, row in enumerate(standard.decode_mode_policies(page)):
+        code, subpage = row["policy_page_code"], row["policy_subpage_code"]
+        yield f"  Policy page code: {code:#x}" + (f",  subpage code: {subpage:#x}" if subpage else "")
+        if k == 0 and (code, subpage) == (0x3F, 0xFF):
+            yield "  therefore the policy applies to all modes pages and subpages"
+        yield f"    MLUS={row['mlus']},  Policy: {_POLICIES[row['mode_page_policy']]}"
+
+
+def _policy_fields(page: bytes) -> dict[str, Any]:
+    return {"mode_page_policy_descriptors": standard.decode_mode_policies(page)}
+
+
 # ---- B0h, B1h, B2h: one field a line ----
 
 _LIMITS_LAYOUT = _layout(standard.BLOCK_LIMITS)
@@ -237,6 +255,8 @@ SHOWN: dict[int, Shown] = {
     0x80: Shown("Unit serial number VPD page", _serial_lines, _serial_fields),
     0x83: Shown("Device Identification VPD page", designators.page_lines, designators.page_fields),
     0x86: Shown("extended INQUIRY data VPD page", _extended_lines, _fields(_EXTENDED)),
+    0x87: Shown("Mode page policy VPD page", _policy_lines, _policy_fields),
+    0x8F: Shown("Third party copy VPD page", copy_page.lines, copy_page.fields),
     0xB0: Shown("Block limits VPD page (SBC)", _limits_lines, _fields(_LIMITS_LAYOUT)),
     0xB1: Shown(
         "Block device characteristics VPD page (SBC)", _characteristics_lines, _fields(_CHARACTERISTICS_LAYOUT)
