@@ -23,6 +23,7 @@ from vscsi.scsi import sense, vpd
 from vscsi.scsi.sense import CheckCondition, Sense
 
 if TYPE_CHECKING:
+    from target.commands.table import Conflict
     from target.scsi_device import TargetDevice
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,16 @@ class LogicalUnit:
         """To every part."""
         for part in self.parts():
             part.nexus_forgotten(nexus)
+
+    def denies(self, nexus: int, conflict: "Conflict") -> bool:
+        """Whether any part keeps the nexus (by index) from commands of these classes."""
+        return any(part.denies(nexus, conflict) for part in self.parts())
+
+    def obstacle(self) -> sense.CheckCondition | None:
+        """Why the medium cannot be accessed now; None if it can."""
+        if self.not_ready is not None:
+            return self.not_ready.error()
+        return next((found for part in self.parts() if (found := part.obstacle()) is not None), None)
 
     def remembers(self, nexus: Nexus) -> bool:
         """Whether any part does."""

@@ -98,6 +98,9 @@ class Operation(Part):
         run = self._run
         return None if run is None else run.sense()
 
+    def obstacle(self) -> CheckCondition | None:
+        return self.sense()
+
     @property
     def has_failed(self) -> bool:
         return self._failed is not None

@@ -7,7 +7,10 @@ Knows when a part is told something; must not know what any of them does.
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from vscsi.scsi.sense import CheckCondition
+
 if TYPE_CHECKING:
+    from target.commands.table import Conflict
     from target.lu import LogicalUnit
 
 
@@ -58,6 +61,14 @@ class Part:
 
     def shutdown(self) -> None:
         """The target is about to end, `unit.device` still works: threads of this part end now."""
+
+    def denies(self, nexus: int, conflict: "Conflict") -> bool:
+        """Whether a reservation keeps the nexus (by index) from commands of these classes."""
+        return False
+
+    def obstacle(self) -> CheckCondition | None:
+        """Why the medium cannot be accessed now, for what reaches it by other ways than a command on this unit."""
+        return None
 
     def close(self) -> None:
         """The unit is not served any more; its store is still open."""

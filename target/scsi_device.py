@@ -99,6 +99,11 @@ class TargetDevice(ABC):
         """Whether a flush of this unit has failed in the native core."""
 
     @abstractmethod
+    def wrote(self, unit: "LogicalUnit") -> None:
+        """Something is about to be, or has just been, written by other means than a command on this very unit: the
+        next sync must cover it. To be called before and after."""
+
+    @abstractmethod
     def lock(self, unit: "LogicalUnit", lba: int, blocks: int, request: int, seconds: float) -> int:
         """Locks a range against every other command; the lock's number. LockRefused. `request` 0: for no command."""
 
@@ -207,6 +212,9 @@ class NativeDevice(TargetDevice):
 
     def sync_failed(self, unit: "LogicalUnit") -> bool:
         return bool(lib.vt_lu_sync_failed(self._t, unit.index) > 0)
+
+    def wrote(self, unit: "LogicalUnit") -> None:
+        _check(lib.vt_lu_wrote(self._t, unit.index))
 
     def lock(self, unit: "LogicalUnit", lba: int, blocks: int, request: int, seconds: float) -> int:
         number = int(lib.vt_range_lock(self._t, request, unit.index, lba, blocks, round(seconds * 1000)))

@@ -236,8 +236,8 @@ class Server:
         """Everything is taken down, in order: loops, workers, mappings, memory, LUs."""
         if self.device is not None:
             self.device.stopping = True
-        for unit in self.units.values():
-            unit.shutdown()
+            for unit in self.units.values():
+                unit.shutdown()
         for peer in list(self.peers):
             peer.vanish()
         self.native.vt_stop(self.target)

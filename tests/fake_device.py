@@ -76,6 +76,7 @@ class FakeDevice(TargetDevice):
         self.denied: dict[int, tuple[int, dict[int, int]]] = {}
         self.sync_failures: set[int] = set()
         self.refreshed: list[int] = []
+        self.writes: list[int] = []
         self.resizes: list[tuple[int, int | None]] = []
         self.locks: list[tuple[int, int, int]] = []
         """Locks held now: LUN, LBA, blocks."""
@@ -139,6 +140,9 @@ class FakeDevice(TargetDevice):
 
     def sync_failed(self, unit: LogicalUnit) -> bool:
         return unit.lun in self.sync_failures
+
+    def wrote(self, unit: LogicalUnit) -> None:
+        self.writes.append(unit.lun)
 
     def lock(self, unit: LogicalUnit, lba: int, blocks: int, request: int, seconds: float) -> int:
         for lun, start, count in self.locks:

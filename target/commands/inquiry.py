@@ -38,6 +38,7 @@ def inquire(task: Task) -> bytes:
         rmb=lu.removable if lu else 0,
         version=VERSION_SPC_4,
         hisup=1,
+        third_party_copy=1 if lu else 0,
         cmdque=1,
         vendor_identification=lu.vendor if lu else "VSCSI",
         product_identification=lu.product if lu else "",

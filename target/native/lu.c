@@ -204,6 +204,15 @@ int vt_lu_sync_failed(struct vt_target *t, uint32_t index)
     return lu ? (int)vscsi_load_relaxed(&lu->sync_failed) : -ENOENT;
 }
 
+int vt_lu_wrote(struct vt_target *t, uint32_t index)
+{
+    struct vt_lu *lu = lu_of(t, index);
+    if (!lu)
+        return -ENOENT;
+    vt_media_wrote(lu);
+    return 0;
+}
+
 int vt_lu_remove(struct vt_target *t, uint32_t index)
 {
     pthread_mutex_lock(&t->control);

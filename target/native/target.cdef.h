@@ -151,6 +151,8 @@ int vt_lu_deny_many(struct vt_target *t, uint32_t lu, uint32_t others, const uin
 int vt_lu_operation(struct vt_target *t, uint32_t lu, uint32_t sense, uint32_t progress);
 /* 1 after a failed fdatasync: data may be lost, and every later sync fails too. */
 int vt_lu_sync_failed(struct vt_target *t, uint32_t lu);
+/* Something other than a command on that LU writes to it: to be called before and after, so that no sync leaves it out. */
+int vt_lu_wrote(struct vt_target *t, uint32_t lu);
 /* Stops every command of the LU and forgets it when the last has ended; its descriptor may then be closed (blocks). */
 int vt_lu_remove(struct vt_target *t, uint32_t lu);
 

@@ -51,7 +51,7 @@ def start(*args: str, ready: Path) -> subprocess.Popen[str]:
         ([f"--lun={n}=null:1M" for n in range(257)], ExitStatus.SYNTAX, "257 logical units are too many: at most 256"),
         (["--lun", "0=mem:1M", "--colour"], ExitStatus.SYNTAX, "--colour"),
         (["--lun", "0=mem:1M", "-t", "0"], ExitStatus.SYNTAX, "out of range"),
-        (["--lun", "0=mem:1M", "-D", "x.y=1"], ExitStatus.SYNTAX, "unknown debug flag 'x.y' (known: worker.trace"),
+        (["--lun", "0=mem:1M", "-D", "x.y=1"], ExitStatus.SYNTAX, "unknown debug flag 'x.y' (known: "),
         (["--lun", "0=mem:1M", "-D", "worker.trace=x"], ExitStatus.SYNTAX, "'x' is not a number"),
         (["--lun", "0=mem:1M", "--engine", "magic"], ExitStatus.SYNTAX, "magic"),
         (["--lun", "0=mem:1M", "--check", "--run", "true"], ExitStatus.CONTRADICTING_OPTIONS, "--check"),
