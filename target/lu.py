@@ -230,6 +230,13 @@ class LogicalUnit:
         except OSError as error:
             raise errors.check_condition(error, writing=True) from error
 
+    def reserve(self, lba: int, blocks: int) -> None:
+        """Sees to it that a write of these blocks will not lack space. CheckCondition if there is none."""
+        try:
+            self.store.reserve(lba * self.block_nbytes, blocks * self.block_nbytes)
+        except OSError as error:
+            raise errors.check_condition(error, writing=True) from error
+
     def trim(self, lba: int, blocks: int) -> None:
         """Gives the space of the blocks back, where the store can. CheckCondition if it fails."""
         self.trim_raw(lba, blocks)

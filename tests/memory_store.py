@@ -16,8 +16,10 @@ def block(n: int) -> bytes:
 
 
 class Memory(Store):
-    """`bad` blocks cannot be read or written, `unreadable` ones only written; `spoil` maps a block to the byte
-    of it that every write gets wrong; `error` fails every write; `gate`, if set, lets writes through."""
+    """`bad` blocks cannot be read or written, `unreadable` ones only written; `spoil` maps a block to the byte of it
+    that every write gets wrong; `tear` lets one write, or with `tear_again` every one, through for so many bytes only;
+    `space` is what can be reserved; `error` fails every write; `gate`, if set, lets writes through.
+    """
 
     can = Can.WRITE | Can.FLUSH | Can.TRIM | Can.ZERO
 
@@ -30,6 +32,9 @@ class Memory(Store):
         self.bad: set[int] = set()
         self.unreadable: set[int] = set()
         self.spoil: dict[int, int] = {}
+        self.tear: int | None = None
+        self.tear_again = False
+        self.space: int | None = None
         self.holes: list[tuple[int, int]] = []
         self.error: OSError | None = None
         self.gate: threading.Event | None = None
@@ -50,6 +55,10 @@ class Memory(Store):
         if self.error:
             raise self.error
         self._check(offset, len(buffer))
+        if self.tear is not None:
+            torn, self.tear = self.tear, self.tear if self.tear_again else None
+            self.data[offset : offset + torn] = buffer[:torn]
+            raise OSError(5, "Input/output error")
         self.calls.append("write fua" if fua else "write")
         self.data[offset : offset + len(buffer)] = buffer
         for number, byte in self.spoil.items():
@@ -58,6 +67,10 @@ class Memory(Store):
 
     def flush(self) -> None:
         self.calls.append("flush")
+
+    def reserve(self, offset: int, nbytes: int) -> None:
+        if self.space is not None and nbytes > self.space:
+            raise OSError(28, "No space left on device")
 
     def extents(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, bool]]:
         """Mapped, but for the `holes` (offset, nbytes), which are in order."""

@@ -7,6 +7,7 @@ Numbers here come from the logical unit, which also enforces them. Layouts are i
 from collections.abc import Callable
 
 from target import lu as limits
+from target.atomic import AtomicWrites
 from target.commands.sanitize import can_block_erase
 from target.commands.task import Task
 from target.lu import LogicalUnit
@@ -78,6 +79,12 @@ def block_limits(_task: Task, lu: LogicalUnit, device: int) -> bytes:
         "maximum_transfer_length": lu.max_transfer_blocks,
         "maximum_write_same_length": lu.max_write_same_blocks,
     }
+    if (atomic := lu.part(AtomicWrites)).supported:
+        values |= {
+            "maximum_atomic_transfer_length": atomic.max_blocks,
+            "maximum_atomic_transfer_length_with_atomic_boundary": atomic.max_blocks_with_boundary,
+            "maximum_atomic_boundary_size": atomic.max_blocks,
+        }
     if lu.discard:
         values |= {
             "maximum_unmap_lba_count": limits.MAX_UNMAP_BLOCKS,

@@ -72,6 +72,8 @@ class Store:
     is_block_device: bool = False
     is_null: bool = False
     is_direct: bool = False
+    is_volatile: bool = False
+    """What it holds is gone when the target ends, however it ends."""
     rotational: bool | None = None
     physical_nbytes: int = 0
     """Size that writes should be aligned to, 0 if unknown."""
@@ -97,6 +99,9 @@ class Store:
 
     def flush(self) -> None:
         """Makes everything written so far durable."""
+
+    def reserve(self, offset: int, nbytes: int) -> None:
+        """Sees to it that a write of the range will not lack space; OSError if there is none. Changes no content."""
 
     def trim(self, offset: int, nbytes: int) -> None:
         """Gives the space of a range back."""
@@ -186,6 +191,15 @@ class DescriptorStore(Store):
     def _advise(self, offset: int, nbytes: int, advice: int) -> None:
         with contextlib.suppress(OSError):
             os.posix_fadvise(self.fd, offset, nbytes, advice)
+
+    def reserve(self, offset: int, nbytes: int) -> None:
+        if self.is_block_device:
+            return
+        try:
+            os.posix_fallocate(self.fd, offset, nbytes)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot: the write will tell
+                raise
 
     def trim(self, offset: int, nbytes: int) -> None:
         error = lib.vt_discard(self.fd, self.is_block_device, offset, nbytes)

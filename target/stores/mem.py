@@ -11,6 +11,8 @@ from target.stores.sizes import parse_size
 class MemStore(DescriptorStore):
     """A memfd: the native core serves it like a file."""
 
+    is_volatile = True
+
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
         if spec.size is not None:

@@ -12,6 +12,7 @@ class NullStore(Store):
     """Any size, no content."""
 
     is_null = True
+    is_volatile = True
 
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
