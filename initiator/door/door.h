@@ -81,6 +81,8 @@ bool door_sg_ready(const struct door_file *file, int timeout_ms);
 void door_sg_forget(void);
 ssize_t door_transfer(const struct door_file *file, void *data, size_t nbytes, uint64_t offset, bool writing);
 int door_flush(const struct door_file *file);
+/* Standard streams that are block nodes. */
+void door_streams_start(void);
 /* Positive values only as they are; negative errno becomes -1 with errno. */
 long door_result(long value);
 

@@ -73,6 +73,7 @@ __attribute__((constructor)) static void start(void)
     strcpy(place.sun_path, colon + 1);
     place_nbytes = sizeof(place);
     pthread_atfork(NULL, NULL, forget);
+    door_streams_start();
 }
 
 /* The link's socket if it still is one: a program may close descriptors that it does not know, and reuse the number. */

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/types.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "door.h"
@@ -359,3 +360,15 @@ DOOR_EXPORT char *canonicalize_file_name(const char *path)
 
     return door_path(path, plain) < 0 ? CALL(canonicalize_file_name)(path) : resolved(plain, NULL);
 }
+
+/* ls and cp ask for access control lists and labels; nodes have none. */
+#define GETXATTR(name)                                                                                                \
+    NEXT(ssize_t, name, const char *, const char *, void *, size_t);                                                  \
+    DOOR_EXPORT ssize_t name(const char *path, const char *attribute, void *value, size_t nbytes)                     \
+    {                                                                                                                 \
+        char plain[DOOR_TEXT_MAX];                                                                                    \
+                                                                                                                      \
+        return door_path(path, plain) < 0 ? CALL(name)(path, attribute, value, nbytes) : door_result(-ENOTSUP);       \
+    }
+GETXATTR(getxattr)
+GETXATTR(lgetxattr)
