@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 SIZE = "32M"
-"""Small: SANITIZE and FORMAT UNIT must end within the tool's 5 seconds. Large enough for two times 2048 blocks of 4K."""
+"""Small: SANITIZE and FORMAT UNIT must end within the tool's 5 seconds. Room for two times 2048 blocks of 4K."""
 
 
 @dataclass(frozen=True)
