@@ -32,7 +32,7 @@ BANNED = [
 ]
 
 # Heavy, and needed by few: only inside functions (typing.TYPE_CHECKING blocks are fine).
-LAZY = {"rich", "pyscsi"}
+LAZY = {"rich", "pyscsi", "mfusepy"}
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:

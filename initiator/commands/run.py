@@ -146,7 +146,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
             raise CliError(f"run: target {name} is named twice")
         targets[name] = path
     initiators: dict[str, bytes | None] = {DEFAULT: None, **dict(args.initiator)}
-    nodes = Nodes(targets, initiators, timeout=session.timeout, keep_attention=args.keep_attention)
+    nodes = Nodes(targets, initiators, timeout=session.timeout, keep_attention=args.keep_attention, tap=session.tap)
     # Before any thread: they inherit the mask, and only _wait takes the signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     server = None

@@ -19,6 +19,7 @@ from initiator.door.disk import Disk
 from initiator.errors import InitiatorError
 from initiator.initiator import Initiator
 from initiator.native import lib
+from initiator.pcap import Tap
 from vscsi.scsi import cdb as cdb_
 from vscsi.scsi import sense
 from vscsi.scsi.lun import LUN_MAX
@@ -76,7 +77,9 @@ class Nodes:
         *,
         timeout: float = 30.0,
         keep_attention: bool = False,
+        tap: Tap | None = None,
     ) -> None:
+        self._tap = tap
         self._targets, self._initiators = targets, initiators
         self._timeout, self._keep_attention = timeout, keep_attention
         self._lock = threading.Lock()
@@ -94,7 +97,7 @@ class Nodes:
         found = self._logins.get((initiator, target))
         if found is None:
             port_id, path = self._initiators[initiator], self._targets[target]
-            found = Initiator(path, port_id=port_id, timeout=self._timeout)
+            found = Initiator(path, port_id=port_id, timeout=self._timeout, tap=self._tap)
             self._logins[initiator, target] = found
         return found
 
