@@ -87,6 +87,11 @@ class TargetDevice(ABC):
         """In one step: which conflict classes (enum vt_conflict) each nexus, by index, is denied, and all others."""
 
     @abstractmethod
+    def abort_tasks(self, unit: "LogicalUnit", nexuses: Sequence[int], request: int) -> bool:
+        """Ends every command of these nexuses on the unit but `request`: no answer, 2F/00 to those that had any. True
+        once none of them can move a byte; False if one is stuck, or `request` itself has been aborted."""
+
+    @abstractmethod
     def refresh(self, unit: "LogicalUnit") -> None:
         """Tells the native core what has changed of a unit: blocks, write cache, sense format, write protection."""
 
@@ -203,6 +208,14 @@ class NativeDevice(TargetDevice):
     def deny(self, unit: "LogicalUnit", others: int, classes: Mapping[int, int]) -> None:
         indexes, bits = ffi.new("uint32_t[]", list(classes)), ffi.new("uint32_t[]", list(classes.values()))
         _check(lib.vt_lu_deny_many(self._t, unit.index, others, indexes, bits, len(classes)))
+
+    def abort_tasks(self, unit: "LogicalUnit", nexuses: Sequence[int], request: int) -> bool:
+        indexes = ffi.new("uint32_t[]", list(nexuses))
+        rc = int(lib.vt_nexus_abort_tasks(self._t, unit.index, indexes, len(nexuses), request))
+        if rc in (-errno.ETIMEDOUT, -errno.ECANCELED):
+            return False
+        _check(rc)
+        return True
 
     def refresh(self, unit: "LogicalUnit") -> None:
         _check(lib.vt_lu_update(self._t, unit.index, unit.native_config()))

@@ -74,6 +74,10 @@ class FakeDevice(TargetDevice):
         self.states: dict[int, int] = {}
         self.operations: dict[int, tuple[int, int]] = {}
         self.denied: dict[int, tuple[int, dict[int, int]]] = {}
+        self.aborted: list[tuple[int, list[int]]] = []
+        """Whose commands were aborted: LUN, nexuses."""
+        self.stuck = False
+        """Aborted commands do not end."""
         self.sync_failures: set[int] = set()
         self.refreshed: list[int] = []
         self.writes: list[int] = []
@@ -131,6 +135,10 @@ class FakeDevice(TargetDevice):
 
     def deny(self, unit: LogicalUnit, others: int, classes: Mapping[int, int]) -> None:
         self.denied[unit.lun] = others, dict(classes)
+
+    def abort_tasks(self, unit: LogicalUnit, nexuses: Sequence[int], request: int) -> bool:
+        self.aborted.append((unit.lun, sorted(nexuses)))
+        return not self.stuck
 
     def refresh(self, unit: LogicalUnit) -> None:
         self.refreshed.append(unit.lun)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """START STOP UNIT and PREVENT ALLOW MEDIUM REMOVAL. What they act on is `target.medium`."""
 
-from target.commands.table import Conflict, handles
+from target.commands.table import AS_WRITE, Conflict, handles
 from target.commands.task import Task
 from target.lu import LogicalUnit
 from target.medium import Medium
+from target.reservations import Reservations
 from vscsi.scsi import cdb, sense
 
 # ACTIVE, IDLE, STANDBY, LU_CONTROL, FORCE_IDLE_0, FORCE_STANDBY_0: an image has one power condition, and is in it.
@@ -24,6 +25,8 @@ def start_stop_unit(task: Task) -> None:
     """
     unit, fields = task.unit, task.fields
     medium = unit.part(Medium)
+    if fields["power_condition"] or not fields["start"]:
+        unit.part(Reservations).check(task, AS_WRITE)
     if condition := fields["power_condition"]:
         if condition not in _POWER_CONDITIONS and not unit.removable:
             raise task.invalid("power_condition")
@@ -57,4 +60,6 @@ def prevent_allow_medium_removal(task: Task) -> None:
     """SBC-3 5.8. The two obsolete values, which were for changers, are invalid fields."""
     if task.fields["prevent"] > 1:
         raise task.invalid("prevent")
+    if task.fields["prevent"]:
+        task.unit.part(Reservations).check(task, AS_WRITE)
     task.unit.part(Medium).prevent(task.nexus, bool(task.fields["prevent"]))

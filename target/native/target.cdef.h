@@ -149,6 +149,12 @@ int vt_lu_deny_many(struct vt_target *t, uint32_t lu, uint32_t others, const uin
  * over. Commands that have passed their checks go on: a range lock on the whole LU waits for those in C.
  */
 int vt_lu_operation(struct vt_target *t, uint32_t lu, uint32_t sense, uint32_t progress);
+/*
+ * Aborts every command of these nexuses on the LU, but not `task` (0: none), and waits until no byte of any can move.
+ * They are not answered; a nexus other than the task's that had one gets 2F/00. -ETIMEDOUT: one of them is stuck, and
+ * the LU refuses media access until it returns; -ECANCELED: `task` has been aborted itself, or the target stops.
+ */
+int vt_nexus_abort_tasks(struct vt_target *t, uint32_t lu, const uint32_t *nexuses, uint32_t count, uint64_t task);
 /* 1 after a failed fdatasync: data may be lost, and every later sync fails too. */
 int vt_lu_sync_failed(struct vt_target *t, uint32_t lu);
 /* Something other than a command on that LU writes to it: to be called before and after, so that no sync leaves it out. */

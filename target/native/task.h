@@ -234,6 +234,7 @@ struct vt_lu {
     uint32_t nr_hoq;
     uint32_t nr_dormant;
     uint32_t deny_default;
+    uint32_t preempting;            /* who waits for aborted tasks to leave */
     struct vt_it *it;               /* VT_MAX_NEXUSES of them */
     struct vt_range *ranges;        /* by ticket */
     uint32_t range_waiting;         /* how many of them are not held */

@@ -150,7 +150,7 @@ void vt_set_leave(struct vt_task *task)
         vt_tmf_check(lu);
     if (lu->range_waiting)
         vt_range_left(lu, task);
-    if (lu->nr_tasks == 0 && lu->removing)
+    if (lu->preempting || (lu->nr_tasks == 0 && lu->removing))
         pthread_cond_broadcast(&lu->idle);
     pthread_mutex_unlock(&lu->lock);
 }
