@@ -33,6 +33,7 @@ MAX_WRITE_SAME_BLOCKS = 65528
 MAX_COMPARE_AND_WRITE_BLOCKS = 255
 MAX_UNMAP_BLOCKS = 1 << 20
 MAX_UNMAP_DESCRIPTORS = 256
+MAX_SENSE_NBYTES = len(ffi.new("struct vt_result *").sense)
 CHUNK_NBYTES = 1 << 20
 """How much a command in Python moves at a time; between chunks it looks whether it has been aborted."""
 _COMPANY_ID = 0x025653

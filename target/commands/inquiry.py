@@ -2,6 +2,7 @@
 """INQUIRY: standard data here, vital product data through the table of `vpd_pages`."""
 
 from target.commands import vpd_pages
+from target.commands.port_groups import IMPLICIT
 from target.commands.table import Conflict, handles
 from target.commands.task import Task
 from vscsi.scsi import cdb, inquiry
@@ -39,6 +40,7 @@ def inquire(task: Task) -> bytes:
         version=VERSION_SPC_4,
         hisup=1,
         third_party_copy=1 if lu else 0,
+        tpgs=IMPLICIT if lu else 0,
         cmdque=1,
         vendor_identification=lu.vendor if lu else "VSCSI",
         product_identification=lu.product if lu else "",

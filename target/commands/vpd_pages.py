@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 from target import lu as limits
 from target.atomic import AtomicWrites
+from target.commands.port_groups import RELATIVE_TARGET_PORT, TARGET_PORT_GROUP
 from target.commands.sanitize import can_block_erase
 from target.commands.task import Task
 from target.lu import LogicalUnit
-from vscsi.scsi import vpd
+from vscsi.scsi import mode, vpd
 from vscsi.scsi.vpd import Association, Designator, DesignatorType
 
 Function = Callable[[Task, LogicalUnit, int], bytes]
 """From the task, its unit and INQUIRY byte 0 to the whole page."""
 
 _PAGES: dict[int, Function] = {}
-_RELATIVE_TARGET_PORT = 1
 
 
 def page(row: vpd.Page) -> Callable[[Function], Function]:
@@ -56,8 +56,11 @@ def identification(task: Task, lu: LogicalUnit, device: int) -> bytes:
             Designator(vpd.BINARY, Association.LOGICAL_UNIT, DesignatorType.NAA, lu.naa),
             Designator(vpd.ASCII, Association.LOGICAL_UNIT, DesignatorType.T10_VENDOR_ID, t10),
             Designator(
-                vpd.BINARY, port, DesignatorType.RELATIVE_TARGET_PORT, _RELATIVE_TARGET_PORT.to_bytes(4),
+                vpd.BINARY, port, DesignatorType.RELATIVE_TARGET_PORT, RELATIVE_TARGET_PORT.to_bytes(4),
                 vpd.PROTOCOL_SRP,
+            ),
+            Designator(
+                vpd.BINARY, port, DesignatorType.TARGET_PORT_GROUP, TARGET_PORT_GROUP.to_bytes(4), vpd.PROTOCOL_SRP
             ),
             Designator(vpd.UTF8, port, DesignatorType.SCSI_NAME_STRING, port_name, vpd.PROTOCOL_SRP),
         ],
@@ -67,8 +70,21 @@ def identification(task: Task, lu: LogicalUnit, device: int) -> bytes:
 
 @page(vpd.EXTENDED_INQUIRY)
 def extended_inquiry(_task: Task, lu: LogicalUnit, device: int) -> bytes:
-    values = {"group_sup": 1, "headsup": 1, "ordsup": 1, "simpsup": 1, "luiclr": 1, "v_sup": int(lu.write_cache)}
+    """There is a volatile cache, whether it is used now or not."""
+    values = {
+        "group_sup": 1, "headsup": 1, "ordsup": 1, "simpsup": 1, "luiclr": 1, "v_sup": 1, "rtd_sup": 1,
+        "maximum_supported_sense_data_length": limits.MAX_SENSE_NBYTES,
+    }  # fmt: skip
     return vpd.EXTENDED_INQUIRY.build(device, **values)
+
+
+@page(vpd.MODE_PAGE_POLICY)
+def mode_page_policy(_task: Task, _lu: LogicalUnit, device: int) -> bytes:
+    """Every mode page of a unit is shared by all nexuses, and by no other unit."""
+    every = vpd.MODE_POLICY.build(
+        policy_page_code=mode.ALL_PAGES, policy_subpage_code=mode.ALL_SUBPAGES, mode_page_policy=vpd.Policy.SHARED
+    )
+    return vpd.encode_mode_policies([every], device)
 
 
 @page(vpd.BLOCK_LIMITS)

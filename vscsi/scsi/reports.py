@@ -130,3 +130,9 @@ def encode_information_types(maximum_nbytes: dict[int, int]) -> bytes:
         for kind, nbytes in sorted(maximum_nbytes.items())
     )
     return INFORMATION_HEADER.build(identifying_information_length=len(body)) + body
+
+
+# SEND DIAGNOSTIC, RECEIVE DIAGNOSTIC RESULTS (SPC-4 7.2)
+
+DIAGNOSTIC_HEADER = Layout(4, page_code=be8(0), page_length=be16(2))
+"""Of page 00h the codes of all pages follow."""
