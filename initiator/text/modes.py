@@ -34,9 +34,10 @@ _ACRONYMS = {
 }  # fmt: skip
 _USUAL = {
     (0x01, 0): ("AWRE", "ARRE", "PER"),
-    (0x08, 0): ("WCE", "RCD"),
-    (0x0A, 0): ("SWP",),
-    (0x1C, 0): ("EWASC", "DEXCPT", "MRIE"),
+    (0x08, 0): ("IC", "WCE", "RCD"),
+    (0x0A, 0): ("TST", "SWP"),
+    (0x0A, 1): ("DLC",),
+    (0x1C, 0): ("PERF", "EWASC", "DEXCPT", "MRIE"),
 }
 """What sdparm shows of a page unless it is asked for more."""
 

@@ -5,18 +5,17 @@ import json
 import subprocess
 
 import pytest
-from programs import BIN, one_line, run, tool
+from in_process import call
+from programs import one_line, tool
 from sgutils import library
 
 from initiator.text import opcodes
 from vscsi.scsi import cdb, log, medium, sense, token, vpd, vpd_copy
 from vscsi.scsi.sense import Detail, Pointer
 
-INITIATOR = BIN / "vscsi-initiator"
-
 
 def ours(*words, **keywords):
-    done = run(INITIATOR, *words, **keywords)
+    done = call(*words, **keywords)
     assert done.status == 0, done.err
     return done.text
 
@@ -86,10 +85,10 @@ def test_sense_of_other_things():
         or True
     )
     assert ours("sense", "72 05 99 99 00 00 00 00").splitlines()[1] == "vendor specific ASC=99, ASCQ=99 (hex)"
-    one_line(run(INITIATOR, "sense", "xyz"), 1, "xyz")
-    one_line(run(INITIATOR, "sense"), 31, "bytes")
-    one_line(run(INITIATOR, "sense", "--status", "x1"), 1, "x1")
-    one_line(run(INITIATOR, "sense", "--file", "/nowhere/at/all"), 15, "/nowhere/at/all")
+    one_line(call("sense", "xyz"), 1, "xyz")
+    one_line(call("sense"), 31, "bytes")
+    one_line(call("sense", "--status", "x1"), 1, "x1")
+    one_line(call("sense", "--file", "/nowhere/at/all"), 15, "/nowhere/at/all")
 
 
 # ---- names ----
@@ -175,11 +174,11 @@ def test_vpd_enumerates_the_names_of_sg_vpd():
 
 def test_vpd_mistakes(folder):
     (folder / "short").write_bytes(b"\0\x80")
-    one_line(run(INITIATOR, "vpd", "--inhex", folder / "short", "--raw"), 97, "4 bytes")
+    one_line(call("vpd", "--inhex", folder / "short", "--raw"), 97, "4 bytes")
     (folder / "page").write_bytes(_copy_page())
-    one_line(run(INITIATOR, "vpd", "--inhex", folder / "page", "--raw", "--page", "bl"), 97, "0x8f", "0xb0")
-    one_line(run(INITIATOR, "vpd", "--all", "--page", "bl"), 31, "--all")
-    one_line(run(INITIATOR, "vpd", "--inhex", folder / "page"), 1, "hex")
+    one_line(call("vpd", "--inhex", folder / "page", "--raw", "--page", "bl"), 97, "0x8f", "0xb0")
+    one_line(call("vpd", "--all", "--page", "bl"), 31, "--all")
+    one_line(call("vpd", "--inhex", folder / "page"), 1, "hex")
 
 
 def _log_pages():

@@ -63,7 +63,8 @@ CACHING = Page(
     ic=bit(2, 7), abpf=bit(2, 6), cap=bit(2, 5), disc=bit(2, 4), size=bit(2, 3), wce=bit(2, 2), mf=bit(2, 1),
     rcd=bit(2, 0), demand_read_retention_priority=bits(3, 7, 4), write_retention_priority=bits(3, 3, 0),
     disable_prefetch_transfer_length=be16(4), minimum_prefetch=be16(6), maximum_prefetch=be16(8),
-    maximum_prefetch_ceiling=be16(10), fsw=bit(12, 7), lbcss=bit(12, 6), dra=bit(12, 5), nv_dis=bit(12, 0),
+    maximum_prefetch_ceiling=be16(10), fsw=bit(12, 7), lbcss=bit(12, 6), dra=bit(12, 5), sync_prog=bits(12, 2, 1),
+    nv_dis=bit(12, 0),
     number_of_cache_segments=be8(13), cache_segment_size=be16(14),
 )  # fmt: skip
 CONTROL = Page(
@@ -75,7 +76,7 @@ CONTROL = Page(
 )  # fmt: skip
 CONTROL_EXTENSION = Page(
     0x0A, "Control extension", 32, subpage=0x01,
-    tcmos=bit(4, 2), scsip=bit(4, 1), ialuae=bit(4, 0), initial_command_priority=bits(5, 3, 0),
+    dlc=bit(4, 3), tcmos=bit(4, 2), scsip=bit(4, 1), ialuae=bit(4, 0), initial_command_priority=bits(5, 3, 0),
     maximum_sense_data_length=be8(6),
 )  # fmt: skip
 INFORMATIONAL_EXCEPTIONS = Page(

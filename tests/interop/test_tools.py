@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Tools that talk to a target: what they do to it, and their texts beside those of sg3_utils and sdparm.
+
+Those ask the same target, through `vscsi-initiator run`.
+"""
+
+import json
+import os
+
+import pytest
+from in_process import initiator
+from programs import Target, one_line, run, tool
+
+from initiator.commands import find, names
+from initiator.commands.persist import IN, OUT
+
+
+def through_the_door(target, program, *words):
+    """The text of a program of the system that has LUN 0 as /dev/vscsi0."""
+    done = target.initiator("run", "--", tool(program), *words, "/dev/vscsi0")
+    assert done.status in (0, 5), done.err  # 5: it asked for more than there is, and said what there is
+    return done.text
+
+
+def ours(target, *words, **keywords):
+    done = initiator(target, *words, **keywords)
+    assert done.status == 0, done.err
+    return done.text
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A target that is only asked, by many tests."""
+    target = Target(tmp_path_factory.mktemp("q"), "0=mem:8M,serial=SER12345")
+    yield target
+    assert target.stop() == 0, target.log.read_text()
+
+
+@pytest.fixture
+def two(serve, folder):
+    """A target with an image of 4 MiB as LUN 0 (one MiB of it random), and larger disks of 512 and 4096 byte blocks."""
+    image = folder / "disk.img"
+    content = os.urandom(1 << 20)
+    image.write_bytes(content.ljust(4 << 20, b"\0"))
+    target = serve(f"0={image}", "1=mem:8M", "2=mem:8M,bs=4096")
+    target.content = content.ljust(4 << 20, b"\0")
+    return target
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_command_explains_itself(name):
+    from argparse import ArgumentParser
+
+    from initiator.cli import _common
+
+    command = find(name)
+    parser = ArgumentParser(prog=name)
+    command.add_arguments(parser)
+    _common(parser)
+    assert command.HELP and command.DESCRIPTION
+    assert "vscsi-initiator" in command.EXAMPLES and name in command.EXAMPLES
+
+
+# ---- opcodes ----
+
+
+@pytest.mark.parametrize("options", [(), ("--rctd",), ("--compact",), ("--rctd", "--compact"), ("--alpha",)])
+def test_opcodes_reads_as_sg_opcodes(asked, options):
+    want = through_the_door(asked, "sg_opcodes", "--no-inquiry", "--pdt=0", *options)
+    assert ours(asked, "opcodes", *options) == want
+
+
+@pytest.mark.parametrize("opcode", ["0x28", "0x9e,0x10", "0xee", "0xa3,0x1f"])
+def test_one_opcode_reads_as_sg_opcodes(asked, opcode):
+    words = [f"--opcode={opcode.split(',')[0]}"] + [f"--sa={sa}" for sa in opcode.split(",")[1:]]
+    want = through_the_door(asked, "sg_opcodes", "--no-inquiry", "--pdt=0", "--rctd", *words)
+    got = ours(asked, "opcodes", "--rctd", "--opcode", opcode)
+    if opcode.startswith(("0xee", "0xa3")):  # a name is all that differs for what neither knows
+        want, got = ([line for line in text.splitlines() if "Command_name" not in line] for text in (want, got))
+    assert got == want
+
+
+def test_opcodes_json(asked):
+    answer = json.loads(ours(asked, "opcodes", "--json", "--rctd"))
+    read = next(row for row in answer["commands"] if row["operation_code"] == 0x28)
+    assert (read["name"], read["cdb_length"], read["service_action"]) == ("Read(10)", 10, None)
+    assert read["recommended_command_timeout"] > 0
+    one = json.loads(ours(asked, "opcodes", "--opcode", "28h", "--json"))
+    assert one["supported"] is True
+    assert one["cdb_usage_data"].startswith("28")
+    assert json.loads(ours(asked, "opcodes", "--opcode", "0xee", "--json"))["supported"] is False
+    one_line(initiator(asked, "opcodes", "--sa", "1"), 31, "--opcode")
+    one_line(initiator(asked, "opcodes", "--opcode", "0x28", "--sa", "1"), 5, "invalid field in cdb", "byte 2")
+
+
+# ---- vpd ----
+
+
+@pytest.mark.parametrize("page", ["sv", "sn", "di", "ei", "bl", "bdc", "lbpv", "tpc"])
+def test_vpd_reads_as_sg_vpd(asked, page):
+    assert ours(asked, "vpd", "--page", page) == through_the_door(asked, "sg_vpd", f"--page={page}")
+
+
+def test_every_page_of_a_target(asked):
+    pages = json.loads(ours(asked, "vpd", "--all", "--json"))["vpd_pages"]
+    assert [f"0x{page['page_code']:02x}" for page in pages] == pages[0]["supported_vpd_pages"]
+    assert ours(asked, "vpd") == ours(asked, "vpd", "--page", "sv")
+    one_line(initiator(asked, "vpd", "--page", "0xc9"), 5, "invalid field in cdb")
+
+
+# ---- modes ----
+
+
+def test_modes_reads_as_sdparm(asked):
+    theirs = through_the_door(asked, "sdparm").splitlines()[1:]  # the first line says who answers
+    assert ours(asked, "modes").splitlines() == theirs
+
+
+@pytest.mark.parametrize("page", ["rw", "ca", "ie"])
+def test_mode_pages_read_as_sdparm(asked, page):
+    theirs = through_the_door(asked, "sdparm", f"--page={page}").splitlines()
+    fields = [line.split()[:2] for line in theirs if line.startswith("  ")]
+    got = [line.split()[:2] for line in ours(asked, "modes", "--page", page).splitlines() if line.startswith("  ")]
+    obsolete = {"COR_S", "HOC", "DSOC", "LBPERE", "MWR"}
+    fields = [field for field in fields if field[0] not in obsolete and len(field[0]) < 10]
+    assert [field for field in got if field[0] in {name for name, _ in fields}] == fields
+
+
+def test_modes_sets_saves_and_clears(disk):
+    assert ours(disk, "modes", "--get", "WCE", "--quiet") == "1\n"
+    assert ours(disk, "modes", "--set", "WCE=0") == ""
+    assert ours(disk, "modes", "--get", "WCE") == "  WCE           0  [cha: y, def:  1, sav:  1]\n"
+    assert "WCE           0  [cha: y, def:  1, sav:  1]" in through_the_door(disk, "sdparm", "--get=WCE")
+    assert ours(disk, "modes", "--set", "WCE=0,SWP=1", "--save") == ""
+    assert json.loads(ours(disk, "modes", "--get", "WCE,swp", "--json")) == {"wce": 0, "swp": 1}
+    one_line(initiator(disk, "--lun", "0", "write", "--lba", "0", data=bytes(512)), 7, "write protected")
+    ours(disk, "modes", "--clear", "SWP")
+    ours(disk, "--lun", "0", "write", "--lba", "0", data=bytes(512))
+    pages = json.loads(ours(disk, "modes", "--page", "co", "--json"))["mode_pages"]
+    assert [page["current"]["swp"] for page in pages if page["subpage_code"] == 0] == [0]
+    assert [page["saved"]["swp"] for page in pages if page["subpage_code"] == 0] == [1]
+    ours(disk, "modes", "--defaults", "--save")
+    assert ours(disk, "modes", "--get", "WCE,SWP", "--quiet") == "1\n0\n"
+
+
+def test_modes_mistakes(asked):
+    one_line(initiator(asked, "modes", "--get", "NONSENSE"), 1, "NONSENSE")
+    one_line(initiator(asked, "modes", "--set", "WCE=2"), 1, "at most 1")
+    one_line(initiator(asked, "modes", "--set", "WCE=x"), 1, "bad number")
+    one_line(initiator(asked, "modes", "--save"), 31, "--save")
+    one_line(initiator(asked, "modes", "--set", "RCD=1"), 5, "parameter list")
+    one_line(initiator(asked, "modes", "--page", "zz"), 1, "zz")
+
+
+# ---- unmap, lbas, caw ----
+
+
+def test_unmap_and_lbas(two):
+    assert ours(two, "lbas", "--brief") == "0\n"
+    ours(two, "unmap", "--lba", "0,1024", "--num", "512,8")
+    assert ours(two, "read", "--blocks", "512") == "\0" * (512 * 512)
+    listed = ours(two, "lbas")
+    assert listed == through_the_door(two, "sg_get_lba_status", "--maxlen=9999")
+    assert "[1] LBA: 0x0000000000000000  blocks:        512  deallocated" in listed
+    answer = json.loads(ours(two, "lbas", "--json"))["lba_status_descriptors"]
+    assert sum(row["blocks"] for row in answer) == 8192
+    assert ours(two, "lbas", "--lba", "1024", "--brief") == "1\n"
+    assert ours(two, "lbas", "--lba", "1032", "--brief") == "0\n"
+    (two.folder / "ranges").write_text("# of no use any more\n0x200, 8\n")
+    ours(two, "unmap", "--in", two.folder / "ranges")
+    assert ours(two, "lbas", "--lba", "0x200", "--brief") == "1\n"
+    assert ours(two, "unmap", "--lba", "8", "--num", "2", "--dry-run") == "would unmap 2 blocks from lba 0x8\n"
+    ours(two, "unmap", "--all")
+    assert [row["provisioning_status"] for row in json.loads(ours(two, "lbas", "-j"))["lba_status_descriptors"]] == [1]
+
+
+def test_unmap_mistakes(asked):
+    one_line(initiator(asked, "unmap", "--lba", "1,2", "--num", "3"), 1, "2 LBAs", "1 numbers")
+    one_line(initiator(asked, "unmap"), 1, "0 LBAs")
+    one_line(initiator(asked, "unmap", "--lba", "16384", "--num", "1"), 22, "out of range")
+    one_line(initiator(asked, "unmap", "--lba", "x", "--num", "1"), 1, "bad number")
+    one_line(initiator(asked, "unmap", "--all", "--lba", "1"), 31, "--all")
+
+
+def test_compare_and_write(disk, folder):
+    old, new = disk.pattern[512 * 7 : 512 * 9], os.urandom(1024)
+    (folder / "old").write_bytes(old)
+    (folder / "new").write_bytes(new)
+    ours(disk, "caw", "--lba", "7", "--in", folder / "old", "--write", folder / "new")
+    assert initiator(disk, "read", "--lba", "7", "--blocks", "2").out == new
+    done = initiator(disk, "caw", "--lba", "7", "--in", folder / "old", "--write", folder / "new")
+    one_line(done, 14, "miscompare")
+    differs = next(i for i in range(1024) if old[i] != new[i])
+    done = initiator(disk, "caw", "--lba", "7", "--in", folder / "old", "--write", folder / "new", "--json")
+    assert (done.status, json.loads(done.text)) == (14, {"equal": False, "miscompare_offset": differs})
+    (folder / "both").write_bytes(new + old)
+    assert json.loads(ours(disk, "caw", "--lba", "7", "--in", folder / "both", "--json"))["equal"] is True
+    assert initiator(disk, "read", "--lba", "7", "--blocks", "2").out == old
+    (folder / "odd").write_bytes(bytes(700))
+    one_line(initiator(disk, "caw", "--lba", "7", "--in", folder / "odd"), 15, "700 bytes")
+    one_line(initiator(disk, "caw", "--lba", "99999", "--in", folder / "both"), 22, "out of range")
+
+
+# ---- copy ----
+
+
+@pytest.mark.parametrize("method", ["auto", "lid1", "lid4", "token", "host"])
+def test_copy_within_a_target(two, method):
+    answer = json.loads(ours(two, "copy", "0", "1", "--verify", "--json", "--method", method))
+    assert answer == {
+        "bytes": 4 << 20, "method": "lid1" if method == "auto" else method, "verified": True, "first_difference": None
+    }  # fmt: skip
+    assert initiator(two, "read", "--blocks", "8192", lun=1).out == two.content
+    if method == "token":  # a token is for blocks of one length
+        one_line(initiator(two, "copy", "0", "2", "--method", method), 5, "granularity")
+        return
+    ours(two, "copy", "0", "2", "--skip", "16", "--seek", "3", "--blocks", "24", "--method", method)
+    assert initiator(two, "read", "--lba", "3", "--blocks", "3", lun=2).out == two.content[16 * 512 : 40 * 512]
+    assert initiator(two, "read", "--lba", "6", "--blocks", "1", lun=2).out == bytes(4096)
+
+
+def test_copy_between_targets(two, serve):
+    other = serve("5=mem:8M")
+    ours(two, "copy", "0", other.uri(5), "--verify", "--quiet")
+    assert initiator(other, "read", "--blocks", "8192", lun=5).out == two.content
+    one_line(initiator(two, "copy", "0", other.uri(5), "--method", "lid1"), 31, "one target")
+
+
+def test_a_copy_sends_no_data_through_the_initiator(two):
+    done = initiator(two, "-v", "copy", "0", "1")
+    assert done.status == 0, done.err
+    done = initiator(two, "copy", "0", "1", "--pcap", two.folder / "pcap")
+    assert done.status == 0, done.err
+    assert (two.folder / "pcap").stat().st_size < 100_000  # 4 MiB were copied
+
+
+def test_copy_mistakes(two):
+    one_line(initiator(two, "copy", "1", "0"), 22, "do not fit")
+    one_line(initiator(two, "copy", "0", "1", "--blocks", "9000"), 22, "not within")
+    one_line(initiator(two, "copy", "0", "2", "--blocks", "9"), 1, "whole number")
+    one_line(initiator(two, "copy", "0", "0"), 31, "overlap")
+    one_line(initiator(two, "copy", "0", "9"), 5, "not supported")
+    one_line(initiator(two, "copy", "0", "nonsense"), 1, "nonsense")
+    one_line(initiator(two, "copy", "0", "1", "--method", "magic"), 1, "magic")
+
+
+# ---- sanitize ----
+
+
+def test_sanitize(two, folder):
+    (folder / "pattern").write_bytes(b"\xaa\x55")
+    answer = json.loads(
+        ours(two, "sanitize", "--overwrite", "--pattern", folder / "pattern", "--quick", "--json", "--poll", "0.05")
+    )
+    assert answer == {"sanitize": "overwrite", "finished": True}
+    assert initiator(two, "read", "--lba", "5", "--blocks", "2").out == b"\xaa\x55" * 512
+    ours(two, "sanitize", "--overwrite", "--zero", "--quick", "--wait")
+    assert initiator(two, "read", "--lba", "5", "--blocks", "2").out == bytes(1024)
+    ours(two, "sanitize", "--block", "--quick", "--poll", "0.05")
+    assert json.loads(ours(two, "lbas", "-j"))["lba_status_descriptors"][0]["provisioning_status"] == 1
+    ours(two, "sanitize", "--fail")
+    one_line(initiator(two, "sanitize", "--overwrite", "--quick"), 31, "--pattern")
+    one_line(initiator(two, "sanitize", "--quick"), 1, "required")
+    one_line(initiator(two, "sanitize", "--block", "--znr", "--quick"), 5, "invalid field in cdb")
+
+
+# ---- options that need no target to be tested ----
+
+
+@pytest.mark.parametrize("option", [*IN, *OUT])
+def test_persist_has_the_options_of_sg_persist(option):
+    words = run(tool("sg_persist"), "-hh").err + run(tool("sg_persist"), "-h").err
+    assert f"--{option}|" in words or f"--{option} " in words
+
+
+def test_persist_mistakes(asked):
+    one_line(initiator(asked, "persist", "--register-move", "--param-rk", "1"), 31, "--transport-id")
+    one_line(initiator(asked, "persist", "--register", "--param-rk", "xyz"), 1, "xyz")
+    one_line(initiator(asked, "persist", "--register", "--unreg"), 31, "--register-move")
+    one_line(initiator(asked, "persist", "--register", "--reserve"), 1, "not allowed")
+    one_line(initiator(asked, "persist", "--register", "-X", "srp,xx"), 1, "32 hex digits")
+    one_line(initiator(asked, "--initiator-port", "xx", "persist"), 1, "port identifier")
