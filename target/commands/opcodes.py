@@ -19,7 +19,7 @@ def report_supported_operation_codes(task: Task) -> bytes:
         raise task.invalid("reporting_options")
     opcode, sa = task.fields["requested_operation_code"], task.fields["requested_service_action"]
     has_sa = cdb.has_service_actions(opcode)
-    known = table.has_opcode(opcode)
+    known = table.has_opcode(opcode, task.lu)
     if option == _OPCODE and known and has_sa:
         raise task.invalid("reporting_options")
     if option == _OPCODE_AND_SA and known and not has_sa:
