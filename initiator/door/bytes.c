@@ -246,6 +246,30 @@ PVECTOR(preadv64, off64_t, false)
 PVECTOR(pwritev, off_t, true)
 PVECTOR(pwritev64, off64_t, true)
 
+/* Flags are hints (RWF_HIPRI, RWF_NOWAIT) but for those that ask for durability. -1: at the file offset. */
+#define PVECTOR2(name, offset_type, writing)                                                                          \
+    NEXT(ssize_t, name, int, const struct iovec *, int, offset_type, int);                                            \
+    DOOR_EXPORT ssize_t name(int fd, const struct iovec *parts, int count, offset_type offset, int flags)             \
+    {                                                                                                                 \
+        struct door_file file;                                                                                        \
+        ssize_t done;                                                                                                 \
+                                                                                                                      \
+        if (!door_file(fd, &file)) {                                                                                  \
+            return CALL(name)(fd, parts, count, offset, flags);                                                       \
+        }                                                                                                             \
+        done = offset < -1 ? -EINVAL : vector(fd, &file, parts, count, offset, writing);                              \
+        if ((writing) && done > 0 && (flags & (RWF_DSYNC | RWF_SYNC))) {                                              \
+            int rc = door_flush(&file);                                                                               \
+                                                                                                                      \
+            done = rc != 0 ? rc : done;                                                                               \
+        }                                                                                                             \
+        return door_result(done);                                                                                     \
+    }
+PVECTOR2(preadv2, off_t, false)
+PVECTOR2(preadv64v2, off64_t, false)
+PVECTOR2(pwritev2, off_t, true)
+PVECTOR2(pwritev64v2, off64_t, true)
+
 /* Of a block node the end is the disk's; the rest is the memfd's own business. */
 static off_t seek(int fd, const struct door_file *file, off_t offset, int whence)
 {
