@@ -5,7 +5,8 @@ Started by tests/interop/test_door_programs.py through `vscsi-initiator run`. LU
 hold their own number; an assertion that fails is a traceback and an exit status.
 """
 
-# ruff: noqa: PTH  (the calls themselves are what is tried)
+# The calls themselves are what is tried.
+# ruff: noqa: PTH116, PTH123
 
 import array
 import concurrent.futures

@@ -13,9 +13,7 @@ import pytest
 from programs import BIN, one_line, run, tool
 
 PROGRAM = Path(__file__).resolve().parents[1] / "door_program.py"
-NAMES = (
-
-)  # fmt: skip
+NAMES = [
     "version_3",
     "version_3_sense",
     "version_3_residuals",
