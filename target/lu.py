@@ -17,6 +17,7 @@ from target import errors
 from target.lunspec import LunSpec
 from target.native import ffi, lib
 from target.part import KINDS, Nexus, P, Part
+from target.protection import Protection
 from target.state import State
 from target.stores import Can, Store, StoreError, StoreSpec, open_store
 from vscsi.scsi import sense, vpd
@@ -80,12 +81,15 @@ class LogicalUnit:
         """What every other command ends with while a long operation has the unit."""
         self.sync_failed = False
         self.state = State(_state_folder(spec, store, self.readonly))
+        self.protection_type = 0
+        """1 to 3: formatted with protection information of that type; 0: without."""
         self.device: TargetDevice | None = None
         """What the unit belongs to; there from `start` on."""
         self._parts: dict[type[Part], Part] = {}
         self._parts_lock = threading.RLock()
         self._sync_lock = threading.Lock()
         self._closed = False
+        self.protection_type = self.part(Protection).format_of(spec.protection)
 
     def part(self, kind: type[P]) -> P:
         """The unit's only part of that kind, made when it is first asked for."""
@@ -106,7 +110,7 @@ class LogicalUnit:
         self.device = device
         for kind in KINDS:
             self.part(kind)
-        for part in self.parts():
+        for part in sorted(self.parts(), key=lambda part: part.start_rank):
             part.start()
 
     def set_state(self, state: Sense | None) -> None:
@@ -188,6 +192,7 @@ class LogicalUnit:
             lib.VT_LU_SLOW_STORE: self.store.fd is None and not self.store.is_null,
             lib.VT_LU_DIRECT: self.store.is_direct,
             lib.VT_LU_DISCARD: self.discard and not self.readonly,
+            lib.VT_LU_PROTECTED: bool(self.protection_type),
         }
         config.flags = sum(flag for flag, on in flags.items() if on)
         return config
@@ -205,7 +210,15 @@ class LogicalUnit:
         return self.store.buffer(blocks * self.block_nbytes)
 
     def read_into(self, buffer: memoryview, lba: int) -> None:
-        """Fills the buffer (whole blocks) from `lba` on. CheckCondition names the first block that cannot be read."""
+        """Fills the buffer (whole blocks) from `lba` on. CheckCondition names the first block that cannot be read, or
+        whose protection information does not agree."""
+        if self.protection_type:
+            self.part(Protection).read_into(buffer, lba)
+        else:
+            self.read_raw(buffer, lba)
+
+    def read_raw(self, buffer: memoryview, lba: int) -> None:
+        """The same, and only the data: nothing beside it is looked at."""
         try:
             self.store.readinto(buffer, lba * self.block_nbytes)
         except OSError as error:
@@ -222,10 +235,16 @@ class LogicalUnit:
 
     def write(self, buffer: memoryview, lba: int, *, fua: bool = False) -> None:
         """Writes the buffer (whole blocks) from `lba` on. CheckCondition if it cannot."""
-        self.write_raw(buffer, lba, fua=fua)
+        if self.protection_type:
+            self.part(Protection).write(buffer, lba, fua=fua)
+        else:
+            self.write_raw(buffer, lba, fua=fua)
 
     def write_raw(self, buffer: memoryview, lba: int, *, fua: bool = False) -> None:
         """The same, and only the data: nothing beside it is touched."""
+        if self.store.is_direct:  # whose memory must be aligned
+            buffer, given = self.store.buffer(len(buffer)), buffer
+            buffer[:] = given
         try:
             self.store.write(buffer, lba * self.block_nbytes, fua)
         except OSError as error:
@@ -240,6 +259,8 @@ class LogicalUnit:
 
     def trim(self, lba: int, blocks: int) -> None:
         """Gives the space of the blocks back, where the store can. CheckCondition if it fails."""
+        if self.protection_type:
+            self.part(Protection).forget(lba, blocks)
         self.trim_raw(lba, blocks)
 
     def trim_raw(self, lba: int, blocks: int) -> None:
@@ -283,6 +304,7 @@ class LogicalUnit:
             try:
                 if not self.sync_failed:
                     self.store.flush()
+                    self.part(Protection).flush()
                     return
             except OSError as error:
                 self.sync_failed = True

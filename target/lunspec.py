@@ -57,6 +57,12 @@ def _physical(text: str) -> int:
     return value
 
 
+def _protection(text: str) -> int:
+    if text not in ("0", "1", "2", "3"):
+        raise ValueError(f"'{text}' is not 0, 1, 2 or 3")
+    return int(text)
+
+
 def _naa(text: str) -> bytes:
     try:
         value = bytes.fromhex(text.removeprefix("0x").removeprefix("naa."))
@@ -101,11 +107,17 @@ class LunSpec:
     prefetch: str = _key(
         "prefetch", _choice("good", "met"), "good", "how PRE-FETCH ends: good (default), or met for CONDITION MET"
     )
+    protection: int | None = _key(
+        "protection",
+        _protection,
+        None,
+        "1, 2 or 3: format a new image with that type of protection information (T10 DIF); 0: without (default)",
+    )
     state: str | None = _key(
         "state",
         _folder,
         None,
-        "folder for what outlives the target: reservations, saved mode pages (default: IMAGE.vscsi beside the image)",
+        "folder for what outlives the target: reservations, mode pages, format (default: IMAGE.vscsi beside the image)",
     )
     rotational: bool | None = _key(
         "rotational", _boolean, None, "0 solid state, 1 rotating (default: what the store says)"

@@ -83,6 +83,8 @@ class Run:
 class Operation(Part):
     """A unit's operation: none, one running, or one that has failed and left the unit unusable."""
 
+    start_rank = 1  # what others have to finish they finish first: it would be written over what is erased
+
     def __init__(self, unit: Any) -> None:
         super().__init__(unit)
         self._lock = threading.Lock()

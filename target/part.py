@@ -33,6 +33,9 @@ class Nexus(Protocol):
 class Part:
     """One aspect of one logical unit. Hooks run in any thread and must be quick; those not needed do nothing."""
 
+    start_rank = 0
+    """Parts with a smaller one start first."""
+
     def __init__(self, unit: "LogicalUnit") -> None:
         self.unit = unit
 

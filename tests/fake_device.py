@@ -16,6 +16,7 @@ from target.state import State
 from target.stores import Store, StoreSpec, open_store
 from vscsi.scsi import lun as lun_
 from vscsi.scsi import sense
+from vscsi.scsi.cdb import Cdb
 from vscsi.scsi.sense import DecodedSense, Sense
 from vscsi.scsi.status import Status
 
@@ -173,7 +174,7 @@ class FakeDevice(TargetDevice):
             unit.close()
 
 
-SETUPS = ("0=mem:1M", "0=mem:1M,removable=on")
+SETUPS = ("0=mem:1M", "0=mem:1M,removable=on", "0=mem:1M,protection=2")
 """Between them these units have every command; a command that none of them has needs one more here."""
 
 
@@ -186,6 +187,12 @@ def spec_with(handler: Handler) -> str:
         if found:
             return text
     raise AssertionError(f"no unit has {handler.row.name}: add one to SETUPS")
+
+
+def is_service_action(row: Cdb, byte: int, bit: int) -> bool:
+    """Whether this bit belongs to the field that tells commands of one opcode apart."""
+    field = row.sa_field
+    return field is not None and field.byte <= byte < field.end and (field.nbytes == 2 or bit < field.width)
 
 
 def do_command(device: FakeDevice, raw: bytes, data_out: bytes = b"", *, lun: int = 0, nexus: int = 7) -> FakePort:

@@ -53,7 +53,7 @@ def native_row(handler: Handler) -> Any:
         if fua := row.fields.get("fua"):
             command.fua_mask = fua.mask << fua.shift
         command.escape_mask = _escape_mask(handler)
-    without = tuple(name for name in handler.without if name not in handler.escape)
+    without = tuple(name for name in handler.unsupported_everywhere() if name not in handler.escape)
     for i, byte in enumerate(row.accept_map(without)):
         command.usage[i] = byte
     return command
@@ -62,7 +62,7 @@ def native_row(handler: Handler) -> Any:
 def _escape_mask(handler: Handler) -> int:
     """The bits of CDB byte 1 that the escape fields cover. ValueError if one of them lies elsewhere."""
     mask = 0
-    for name in handler.escape:
+    for name in (*handler.escape, *((handler.protect_field,) if handler.protect_field else ())):
         field = handler.row.fields[name]
         if (field.byte, field.nbytes) != (1, 1):
             raise ValueError(f"{handler.row.name}: {name} is not in byte 1")

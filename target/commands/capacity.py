@@ -29,6 +29,8 @@ def read_capacity_16(task: Task) -> bytes:
         returned_logical_block_address=unit.blocks - 1,
         logical_block_length=unit.block_nbytes,
         logical_blocks_per_physical_block_exponent=(unit.physical_block_nbytes // unit.block_nbytes).bit_length() - 1,
+        p_type=max(0, unit.protection_type - 1),
+        prot_en=bool(unit.protection_type),
         lbpme=unit.discard,
         lbprz=unit.zeroing,
     )

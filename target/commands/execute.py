@@ -112,14 +112,17 @@ def _handler(raw: bytes, lu: LogicalUnit | None) -> table.Handler:
 def _run(handler: table.Handler, task: Task) -> bytes | InBackground | None:
     if task.lu is None and not handler.any_lun:
         raise sense.LOGICAL_UNIT_NOT_SUPPORTED.error()
+    if task.raw[0] == VARIABLE_LENGTH and task.raw[7] != handler.row.nbytes - 8:
+        raise sense.INVALID_FIELD_IN_CDB.at(7)
+    function = handler.choose(task.lu, task.fields)
     for name in handler.unsupported_fields(task.lu):
         if task.fields[name]:
             raise task.invalid(name)
-    if bad := cdb.reserved_bit(task.raw, handler.row.accept_map(handler.without)):
+    if bad := cdb.reserved_bit(task.raw, handler.row.accept_map(handler.unsupported_everywhere())):
         raise sense.INVALID_FIELD_IN_CDB.at(*bad)
     if handler.writes and (protection := task.unit.write_protection):
         raise protection.error()
-    return handler.function(task)
+    return function(task)
 
 
 def _failed(end: CheckCondition, made: list[Task], lu: LogicalUnit | None) -> Result:

@@ -5,6 +5,7 @@ from target.commands import vpd_pages
 from target.commands.port_groups import IMPLICIT
 from target.commands.table import Conflict, handles
 from target.commands.task import Task
+from target.protection import Protection
 from vscsi.scsi import cdb, inquiry
 
 WELL_KNOWN_UNIT = 0x1E
@@ -41,6 +42,7 @@ def inquire(task: Task) -> bytes:
         hisup=1,
         third_party_copy=1 if lu else 0,
         tpgs=IMPLICIT if lu else 0,
+        protect=int(lu is not None and lu.part(Protection).possible),
         cmdque=1,
         vendor_identification=lu.vendor if lu else "VSCSI",
         product_identification=lu.product if lu else "",

@@ -12,7 +12,7 @@ from typing import Any
 
 from target.commands.task import InBackground, Task
 from target.lu import LogicalUnit
-from vscsi.scsi import cdb
+from vscsi.scsi import cdb, sense
 from vscsi.scsi.cdb import Cdb
 
 Function = Callable[[Task], bytes | InBackground | None]
@@ -80,11 +80,36 @@ class Handler:
         """Whether every logical unit has this command."""
         return self.supported is _everywhere
 
+    @property
+    def protect_field(self) -> str | None:
+        """RDPROTECT, WRPROTECT, VRPROTECT or ORPROTECT, if it has one and there is a function for it."""
+        name = next((name for name in self.row.fields if name.endswith("protect")), None)
+        return name if self.row.key in _PROTECTED else None
+
+    def unsupported_everywhere(self) -> tuple[str, ...]:
+        """Fields that no logical unit supports."""
+        return tuple(name for name in self.without if name != self.protect_field)
+
     def unsupported_fields(self, lu: LogicalUnit | None) -> tuple[str, ...]:
-        return self.without if lu is None else self.without + self.without_here(lu)
+        """Fields that a logical unit, or any, does not support."""
+        if lu is None:
+            return self.without
+        # Type 2 takes them in the commands of 32 bytes alone.
+        formatted = (lu.protection_type == 2 and self.row.nbytes == 32) or lu.protection_type in (1, 3)
+        return (self.unsupported_everywhere() if formatted else self.without) + self.without_here(lu)
+
+    def choose(self, lu: LogicalUnit | None, fields: Mapping[str, int]) -> Function:
+        """The function for these fields. INVALID COMMAND OPERATION CODE for what type 2 does not allow."""
+        name = self.protect_field
+        if lu is None or name is None or not fields[name] or not lu.protection_type:
+            return self.function
+        if lu.protection_type == 2 and self.row.nbytes != 32:
+            raise sense.INVALID_COMMAND_OPERATION_CODE.error()
+        return _PROTECTED[self.row.key]
 
 
 _TABLE: dict[tuple[int, int | None], Handler] = {}
+_PROTECTED: dict[tuple[int, int | None], Function] = {}
 
 
 def handles(row: Cdb, conflict: Conflict, **policy: Any) -> Callable[[Function], Function]:
@@ -94,6 +119,16 @@ def handles(row: Cdb, conflict: Conflict, **policy: Any) -> Callable[[Function],
         if row.key in _TABLE:
             raise ValueError(f"{row.name} has a handler already")
         _TABLE[row.key] = Handler(row, function, conflict, **policy)
+        return function
+
+    return register
+
+
+def protects(row: Cdb) -> Callable[[Function], Function]:
+    """Makes a function what runs a command whose xxPROTECT field is not 0, on a unit that is formatted for it."""
+
+    def register(function: Function) -> Function:
+        _PROTECTED[row.key] = function
         return function
 
     return register

@@ -12,6 +12,7 @@ from target.commands.port_groups import RELATIVE_TARGET_PORT, TARGET_PORT_GROUP
 from target.commands.sanitize import can_block_erase
 from target.commands.task import Task
 from target.lu import LogicalUnit
+from target.protection import SUPPORTED_TYPES, Protection
 from vscsi.scsi import mode, vpd
 from vscsi.scsi.vpd import Association, Designator, DesignatorType
 
@@ -75,6 +76,8 @@ def extended_inquiry(_task: Task, lu: LogicalUnit, device: int) -> bytes:
         "group_sup": 1, "headsup": 1, "ordsup": 1, "simpsup": 1, "luiclr": 1, "v_sup": 1, "rtd_sup": 1,
         "maximum_supported_sense_data_length": limits.MAX_SENSE_NBYTES,
     }  # fmt: skip
+    if lu.part(Protection).possible:
+        values |= {"spt": SUPPORTED_TYPES, "grd_chk": 1, "app_chk": 1, "ref_chk": 1}
     return vpd.EXTENDED_INQUIRY.build(device, **values)
 
 

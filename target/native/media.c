@@ -168,11 +168,6 @@ static bool begin_slow(struct vt_task *task)
     return vt_slow_queue(task);
 }
 
-static bool has_descriptor(const struct vt_lu *lu)
-{
-    return !(vscsi_load_relaxed(&lu->flags) & VT_LU_SLOW_STORE);
-}
-
 static void next_step(struct vt_task *task)
 {
     static int (*const begin[])(struct vt_task *, bool *) = {
@@ -185,7 +180,7 @@ static void next_step(struct vt_task *task)
             vt_task_end(task);
             return;
         }
-        if (task->by_python && (task->step == STEP_IO || !has_descriptor(task->lu))) {
+        if (task->by_python) {
             if (!begin_slow(task))
                 vt_task_end(task);
             return;

@@ -62,7 +62,7 @@ int64_t vt_pi_check(const uint8_t *data, const uint8_t *pi, uint64_t blocks, uin
         checks &= ~(uint32_t)VT_PI_REF;
     for (uint64_t i = 0; i < blocks; i++, data += block_nbytes, pi += PI_NBYTES) {
         uint32_t its_app = (uint32_t)vscsi_get_be(pi + 2, 2), its_ref = (uint32_t)vscsi_get_be(pi + 4, 4);
-        if (its_app == NO_APP && (type != 3 || its_ref == NO_REF))
+        if (!(checks & VT_PI_NO_ESCAPE) && its_app == NO_APP && (type != 3 || its_ref == NO_REF))
             continue;
         uint32_t bad = 0;
         if (checks & VT_PI_GUARD && vscsi_get_be(pi, 2) != vt_pi_crc(data, block_nbytes))

@@ -112,7 +112,7 @@ enum vt_lu_flags {
     VT_LU_SLOW_STORE = 8,    /* no descriptor: READ, WRITE and SYNC go to Python too, after the same checks */
     VT_LU_DIRECT = 16,       /* the descriptor is O_DIRECT: unaligned peers' buffers are bounced */
     VT_LU_DISCARD = 32,      /* fallocate(PUNCH_HOLE) or BLKDISCARD is allowed, for blkif DISCARD */
-    VT_LU_PROTECTED = 64     /* READ and WRITE are VT_OP_SLOW, after the same checks; blkif as with VT_LU_SLOW_STORE */
+    VT_LU_PROTECTED = 64     /* READ, WRITE, SYNC are VT_OP_SLOW, after the same checks; blkif as with VT_LU_SLOW_STORE */
 };
 
 struct vt_lu_config {
@@ -371,7 +371,7 @@ int vt_tap_stats(struct vt_target *t, struct vt_tap_stats *stats);
 
 /* ---- protection information (SBC-3 4.22): 8 bytes, big-endian: guard 0-1, application tag 2-3, reference tag 4-7 ---- */
 
-enum vt_pi_checks { VT_PI_GUARD = 1, VT_PI_APP = 2, VT_PI_REF = 4, VT_PI_INDEX_SHIFT = 3 };
+enum vt_pi_checks { VT_PI_GUARD = 1, VT_PI_APP = 2, VT_PI_REF = 4, VT_PI_INDEX_SHIFT = 3, VT_PI_NO_ESCAPE = 8 };
 
 /* CRC16-T10DIF. */
 uint16_t vt_pi_crc(const uint8_t *data, uint64_t nbytes);
@@ -384,7 +384,8 @@ void vt_pi_generate(const uint8_t *data, uint8_t *pi, uint64_t blocks, uint32_t 
 /*
  * 0: all good. Otherwise index << VT_PI_INDEX_SHIFT | the first of enum vt_pi_checks that failed there. Only `checks`
  * are made; the reference tag never with type 3. Application tag FFFFh (type 3: and reference tag FFFFFFFFh) exempts
- * a block from all of them. `app_mask`: bits of the application tag that are compared.
+ * a block from all of them, as it does when reading from the medium; not with VT_PI_NO_ESCAPE. `app_mask`: bits of
+ * the application tag that are compared.
  */
 int64_t vt_pi_check(const uint8_t *data, const uint8_t *pi, uint64_t blocks, uint32_t block_nbytes, uint32_t type,
                     uint64_t lba_or_ref, uint16_t app, uint16_t app_mask, uint32_t checks);

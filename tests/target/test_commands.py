@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterator
 
 import pytest
-from fake_device import FakeDevice, FakePort, do_command, do_command_fail, do_command_in, spec_with
+from fake_device import FakeDevice, FakePort, do_command, do_command_fail, do_command_in, is_service_action, spec_with
 
 from target import commands
 from target.commands import table
@@ -41,7 +41,7 @@ def test_native_rows_say_what_the_table_says() -> None:
     read = rows[0x28, None]
     assert (read.op, read.lba_offset, read.lba_nbytes, read.length_offset, read.length_nbytes) == (1, 2, 4, 7, 2)
     assert (read.fua_mask, read.flags) == (0x08, lib.VT_CMD_NEEDS_READY)
-    assert bytes(read.usage)[:10].hex() == "281affffffff1fffff00"  # FUA_NV is accepted
+    assert bytes(read.usage)[:10].hex() == "28faffffffff1fffff00"  # FUA_NV is accepted, RDPROTECT is for Python
     write = rows[0x8A, None]
     assert write.flags == lib.VT_CMD_NEEDS_READY | lib.VT_CMD_WRITES
     assert write.conflict == lib.VT_CONFLICT_WRITE | lib.VT_CONFLICT_SPC2
@@ -58,10 +58,10 @@ def test_native_rows_say_what_the_table_says() -> None:
 def test_escape_fields_are_accepted_and_sent_to_python() -> None:
     handler = commands.find(cdb.READ_10.build())
     assert handler
-    escaping = dataclasses.replace(handler, without=("rarc", "rdprotect"), escape=("rdprotect",))
-    row = commands.native_row(escaping)
-    assert (row.escape_mask, row.usage[1]) == (0xE0, 0xFA)
-    assert commands.native_row(handler).escape_mask == 0 or handler.escape
+    row = commands.native_row(handler)
+    assert (row.escape_mask, row.usage[1]) == (0xE0, 0xFA), "RDPROTECT means something where a unit is formatted so"
+    row = commands.native_row(dataclasses.replace(handler, escape=("rarc",)))
+    assert (row.escape_mask, row.usage[1]) == (0xE4, 0xFE)
     with pytest.raises(ValueError, match="not in byte 1"):
         commands.native_row(dataclasses.replace(handler, escape=("group_number",)))
 
@@ -89,10 +89,10 @@ def test_unknown_commands(device: FakeDevice) -> None:
 @pytest.mark.parametrize("handler", commands.handlers().values(), ids=lambda h: h.row.symbol)
 def test_every_reserved_bit_is_pointed_at(handler: table.Handler) -> None:
     device, row = FakeDevice(spec_with(handler)), handler.row
-    accept = row.accept_map(handler.without)
+    accept = row.accept_map(handler.unsupported_everywhere())
     for place in range(8, 8 * row.nbytes):
         byte, bit = place // 8, 7 - place % 8
-        if accept[byte] & 1 << bit or (row.sa_field and byte == row.sa_field.byte and bit < 5):
+        if accept[byte] & 1 << bit or is_service_action(row, byte, bit):
             continue
         raw = bytearray(row.build())
         raw[byte] |= 1 << bit

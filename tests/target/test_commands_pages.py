@@ -39,7 +39,7 @@ def sg(*command: str, data: bytes) -> str:
 
 def test_standard_data(device: FakeDevice) -> None:
     data = do_command_in(device, cdb.INQUIRY.build(allocation_length=4096))
-    assert data[:36].hex(" ", 4) == ("00000612 5b180002 41434d45 20202020 7468696e 67202020 20202020 20202020 30303031")
+    assert data[:36].hex(" ", 4) == ("00000612 5b190002 41434d45 20202020 7468696e 67202020 20202020 20202020 30303031")
     assert data[58:68].hex(" ", 2) == "00a0 0460 04c0 0940 0000"
     assert len(data) == 96
     fields = inquiry.decode(data)

@@ -54,6 +54,26 @@ def test_one_instance_of_each_kind() -> None:
     device.close()
 
 
+def test_parts_start_by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    class Late(Part):
+        start_rank = 1
+
+        def start(self) -> None:
+            started.append("late")
+
+    class Early(Part):
+        start_rank = -1
+
+        def start(self) -> None:
+            started.append("early")
+
+    monkeypatch.setattr("target.lu.KINDS", [Late, Early])
+    FakeDevice().close()
+    assert started == ["early", "late"]
+
+
 def test_a_broken_part_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     device = FakeDevice()
     unit = device.units[0]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fake_device import SETUPS, FakeDevice, spec_with
+from fake_device import SETUPS, FakeDevice, is_service_action, spec_with
 from memory_store import BLOCKS, SIZE, Memory, block
 
 from initiator import Initiator, ScsiError
@@ -73,10 +73,10 @@ def test_the_native_core_and_python_reject_the_same_bits_alike(serve: Serve) -> 
 
 def _reject_alike(initiator: Initiator, device: FakeDevice, handler: Handler) -> int:
     row, asked = handler.row, 0
-    accept = row.accept_map(handler.without)
+    accept = row.accept_map(handler.unsupported_everywhere())
     for place in range(8, 8 * row.nbytes):
         byte, bit = place // 8, 7 - place % 8
-        if accept[byte] & 1 << bit or (row.sa_field and byte == row.sa_field.byte and bit < 5):
+        if accept[byte] & 1 << bit or is_service_action(row, byte, bit):
             continue
         raw = bytearray(row.build())
         raw[byte] |= 1 << bit

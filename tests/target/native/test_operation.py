@@ -163,7 +163,11 @@ def test_protected_unit_asks_python(disk):
         disk.complete(request, in_=512 * ("in_" in kw), out=512 * ("out" in kw))
         assert disk.ch.answer().status == 0
     assert code(disk.ch.command(read10(2048, 1), in_=disk.buffer)) == 0x052100
-    assert disk.ch.command(b"\x35" + bytes(9)).status == 0, "the core flushes by itself"
+    disk.ch.send(srp_cmd(2, sync := b"\x35" + bytes(9)))
+    request = disk.request()
+    assert (request.op, bytes(ffi.buffer(request.cdb, 10))) == (0, sync), "there is more to flush than the image"
+    disk.complete(request)
+    assert disk.ch.answer().status == 0
     update(disk, WRITE_CACHE)
     assert disk.ch.command(read10(3, 1), in_=disk.buffer).status == 0
 
@@ -182,7 +186,11 @@ def test_protected_unit_asks_python_for_blkif_too(disk):
     vbd.send(vbd.request(BLKIF_WRITE, 77, 8, [(gref, 0, 7)]))
     disk.complete(disk.request(), status=2)
     assert vbd.status() == ERROR
-    assert vbd.run(BLKIF_FLUSH) == 0
+    vbd.send(vbd.request(BLKIF_FLUSH, 77, 0, []))
+    request = disk.request()
+    assert (request.op, request.cdb_nbytes) == (3, 0)
+    disk.complete(request)
+    assert vbd.status(BLKIF_FLUSH) == 0
     assert vbd.discard(0, 8) == EOPNOTSUPP, "what protects the blocks would stay behind"
 
 
