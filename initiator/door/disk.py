@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A logical unit as bytes, for block nodes: any offset, any length, and what block ioctls ask.
 
-Bytes that are no whole blocks are read, changed and written back under a lock. Errors become the errno that a kernel's
-block device gives. Sizes come from the target each time they are asked for. Knows no message of the library.
+Bytes that are no whole blocks are read, changed and written back, alone with their blocks. Errors become the errno
+that a kernel's block device gives. Sizes come from the target each time they are asked for. Knows no message of the library.
 """
 
 import errno
-import threading
 from collections.abc import Callable, Iterator
 
 from initiator.errors import CommandTimeout, InitiatorError, ScsiError, TransportError
 from initiator.lun import Lun
 from initiator.native import lib
+from initiator.ranges import Ranges
 from vscsi.scsi import cdb as cdb_
 from vscsi.scsi import sense, vpd
 from vscsi.scsi.parameters import CAPACITY_16
@@ -47,7 +47,7 @@ class Disk:
 
     def __init__(self, lun: Lun) -> None:
         self.lun = lun
-        self._partial = threading.Lock()
+        self._ranges = Ranges()
 
     def _room(self, offset: int, nbytes: int) -> int:
         """How many of these bytes the disk has."""
@@ -76,8 +76,12 @@ class Disk:
             nbytes = self._room(offset, len(data))
             if nbytes <= 0:
                 raise OSError(errno.ENOSPC if len(data) else 0, "the end of the disk")
-            for start, end in self._pieces(offset, nbytes):
-                self._write_piece(start, data[start - offset : end - offset])
+            block = self.lun.block_nbytes
+            first, last = offset // block, -(-(offset + nbytes) // block)
+            # Whole blocks too: one that came between the read and the write of a part would be lost.
+            with self._ranges.held(first, last - first):
+                for start, end in self._pieces(offset, nbytes):
+                    self._write_piece(start, data[start - offset : end - offset])
             return nbytes
         except InitiatorError as error:
             raise OSError(errno_of(error), str(error)) from error
@@ -97,10 +101,9 @@ class Disk:
         if start == 0 and len(data) % block == 0:
             self.lun.write(lba, data)
             return
-        with self._partial:
-            whole = bytearray(self.lun.read(lba, 1))
-            whole[start : start + len(data)] = data
-            self.lun.write(lba, whole)
+        whole = bytearray(self.lun.read(lba, 1))
+        whole[start : start + len(data)] = data
+        self.lun.write(lba, whole)
 
     def flush(self) -> None:
         """SYNCHRONIZE CACHE."""

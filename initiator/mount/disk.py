@@ -16,7 +16,7 @@ from typing import TypeVar
 from initiator.errors import InitiatorError, ScsiError, TransportError
 from initiator.lun import Lun
 from initiator.mount.errnos import errno_of
-from initiator.mount.ranges import Ranges
+from initiator.ranges import Ranges
 from vscsi.scsi import cdb as cdb_
 from vscsi.scsi import mode, vpd
 from vscsi.scsi.medium import LbaStatus, decode_lba_status

@@ -2,7 +2,6 @@
 """A logical unit as bytes: against models, in the face of holes that lie, and with ranges that wait."""
 
 import errno
-import threading
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,39 +9,8 @@ from hypothesis import strategies as st
 from mount_door import Door, fails
 
 from initiator.mount.disk import Disk
-from initiator.mount.ranges import Ranges
 
 MIB = 1 << 20
-
-
-def test_ranges_are_first_come_first_served():
-    ranges, order = Ranges(), []
-    inside, go_on = threading.Event(), threading.Event()
-
-    def hold(first, count, name):
-        with ranges.held(first, count):
-            order.append(name)
-
-    def hold_long():
-        with ranges.held(0, 10):
-            inside.set()
-            go_on.wait(30)
-
-    long = threading.Thread(target=hold_long)
-    long.start()
-    assert inside.wait(30)
-    waiting = []
-    for name, (first, count) in {"a": (5, 10), "b": (14, 1)}.items():
-        waiting.append(threading.Thread(target=hold, args=(first, count, name)))
-        waiting[-1].start()
-        while len(ranges._queue) < 1 + len(waiting):
-            assert waiting[-1].is_alive()
-    assert order == [], "b overlaps a, which came first"
-    hold(20, 5, "free")
-    go_on.set()
-    for thread in (long, *waiting):
-        thread.join()
-    assert order == ["free", "a", "b"]
 
 
 class StatusLun:

@@ -109,36 +109,6 @@ def test_parts_of_one_block_from_many_threads(door):
     )
 
 
-def test_a_part_and_the_whole_of_a_block_never_mix(door):
-    """While one thread writes a part, another's whole block lands before or after it, never in between."""
-    made = door("0=mem:64k")
-    disk, lun = made.disks["lun0"], made.initiator.lun(0)
-    entered, go_on = threading.Event(), threading.Event()
-    read = disk.lun.read
-
-    def slow_read(lba, blocks):
-        data = read(lba, blocks)
-        entered.set()
-        assert go_on.wait(30)
-        return data
-
-    disk.lun.read = slow_read
-    part = threading.Thread(target=disk.write, args=(10, b"part"))
-    part.start()
-    assert entered.wait(30)
-    whole = threading.Thread(target=disk.write, args=(0, b"w" * 512))
-    whole.start()
-    beside = threading.Thread(target=disk.write, args=(512, b"b" * 512))
-    beside.start()
-    beside.join(30)
-    assert not beside.is_alive(), "other blocks need not wait"
-    assert whole.is_alive()
-    go_on.set()
-    part.join()
-    whole.join()
-    assert lun.read(0, 1) == b"w" * 512
-
-
 # ---- holes ----
 
 
