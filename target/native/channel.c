@@ -92,6 +92,7 @@ static struct vt_task *new_task(struct vt_channel *channel)
     task->steps = task->step = 0;
     task->op = task->ask = VT_OP_SLOW;
     task->nbytes = 0;
+    task->attention = 0;
     task->response_code = -1;
     task->blkif_status = BLKIF_RSP_OKAY;
     task->result.sense_nbytes = 0;

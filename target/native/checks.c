@@ -113,7 +113,7 @@ static bool check_nexus(struct vt_task *task, struct vt_cause *cause, uint8_t *s
     if (denied && !(ua && vt_ua_is_reset(ua)))
         ua = 0;
     if (ua)
-        vt_ua_pop(lu, task->nexus);
+        task->attention = vt_ua_pop(lu, task->nexus);
     pthread_mutex_unlock(&lu->lock);
     if (ua)
         return fail(cause, status, 0x060000 | ua);

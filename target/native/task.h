@@ -144,6 +144,7 @@ struct vt_task {
     uint64_t claim_lba;
     uint64_t claim_blocks;
     uint32_t nexus;
+    uint32_t attention;             /* the unit attention that it reports; taken from its queue */
     uint32_t desc_offset[2];
     uint32_t cdb_nbytes;
     _Atomic int state;

@@ -182,6 +182,16 @@ void vt_task_start(struct vt_task *task)
         task->channel->ops->start(task);
 }
 
+/* Aborted at the very instant: what it took out of the queue has been told to nobody. */
+static void give_attention_back(struct vt_task *task)
+{
+    if (!task->attention)
+        return;
+    pthread_mutex_lock(&task->lu->lock);
+    vt_ua_put(task->lu, task->nexus, task->attention);
+    pthread_mutex_unlock(&task->lu->lock);
+}
+
 void vt_task_end(struct vt_task *task)
 {
     const struct vt_protocol_ops *ops = task->channel->ops;
@@ -189,10 +199,12 @@ void vt_task_end(struct vt_task *task)
     /* Grants first: with the response in hand the initiator may take its pages back. */
     vt_buffer_unmap(task, &task->buf[BUF_OUT]);
     vt_buffer_unmap(task, &task->buf[BUF_IN]);
-    if (vt_is_aborted(task))
+    if (vt_is_aborted(task)) {
+        give_attention_back(task);
         ops->abort_reply(task);
-    else
+    } else {
         ops->finish(task);
+    }
     if (task->in_set)
         vt_set_leave(task);
     vt_task_release(task);
