@@ -123,7 +123,7 @@ def _transportid(raw: bytes) -> Iterator[str]:
         yield f"        {reservations.describe_transportid(raw)}"
     else:
         yield "        RDMA initiator port identifier:"
-        yield f"  {port[:8].hex(' ')}  {port[8:].hex(' ')}"
+        yield f"      {port[:8].hex(' ')}  {port[8:].hex(' ')}"
 
 
 def full_status_json(data: bytes) -> dict[str, Any]:

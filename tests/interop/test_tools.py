@@ -264,6 +264,85 @@ def test_sanitize(two, folder):
     one_line(initiator(two, "sanitize", "--block", "--znr", "--quick"), 5, "invalid field in cdb")
 
 
+# ---- persist ----
+
+QUESTIONS = ["--read-keys", "--read-reservation", "--report-capabilities", "--read-full-status"]
+
+
+def as_port(target, port, *words):
+    """`persist` of an initiator that comes back under its name."""
+    return initiator(target, "--initiator-port", port, "persist", *words)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_persist_reads_as_sg_persist(disk, question):
+    for held in (False, True):
+        if held:
+            assert as_port(disk, "1", "--register", "--param-sark", "abc").status == 0
+            assert as_port(disk, "2", "--register-ignore", "--param-sark", "def", "--param-aptpl").status == 0
+            assert as_port(disk, "1", "--reserve", "--param-rk", "abc", "--prout-type", "5").status == 0
+        assert ours(disk, "persist", question) == through_the_door(disk, "sg_persist", question)
+
+
+def test_persist_story(disk):
+    def keys():
+        return json.loads(ours(disk, "persist", "--json"))["reservation_keys"]
+
+    def held():
+        return json.loads(ours(disk, "persist", "--read-reservation", "--json"))["reservation"]
+
+    def good(port, *words):
+        done = as_port(disk, port, *words)
+        assert done.status == 0, done.err
+
+    one_line(as_port(disk, "1", "--reserve", "--param-rk", "a", "--prout-type", "1"), 24, "RESERVATION CONFLICT")
+    good("1", "--register", "--param-sark", "a")
+    good("2", "--register", "--param-sark", "b")
+    assert keys() == ["0xa", "0xb"]
+    good("1", "--reserve", "--param-rk", "a", "--prout-type", "3")
+    assert held() == {"reservation_key": "0xa", "scope": 0, "type": 3, "type_name": "Exclusive Access"}
+    one_line(initiator(disk, "read", "--blocks", "1", "--hex"), 24, "RESERVATION CONFLICT")
+    assert initiator(disk, "--initiator-port", "1", "read", "--blocks", "1").out == disk.pattern[:512]
+    good("2", "--preempt", "--param-rk", "b", "--param-sark", "a", "--prout-type", "6")
+    assert (keys(), held()["reservation_key"], held()["type"]) == (["0xb"], "0xb", 6)
+    one_line(as_port(disk, "1", "--register", "--param-sark", "c"), 6, "registrations preempted")
+    good("1", "--register", "--param-sark", "c")
+    good("2", "--register-move", "--param-rk", "b", "--param-sark", "c", "--transport-id", "srp,1", "-Q", "1")
+    assert held()["reservation_key"] == "0xc"
+    good("1", "--release", "--param-rk", "c", "--prout-type", "6")
+    assert held() is None
+    good("3", "--register", "--param-sark", "d", "--transport-id", "srp,77")
+    full = json.loads(ours(disk, "persist", "--read-full-status", "--json"))["full_status_descriptors"]
+    assert {row["initiator_port"][-2:]: row["reservation_key"] for row in full} == {
+        "01": "0xc", "02": "0xb", "03": "0xd", "77": "0xd"
+    }  # fmt: skip
+    good("3", "--clear", "--param-rk", "d")
+    assert keys() == []
+    assert json.loads(ours(disk, "persist", "--report-capabilities", "--json"))["ptpl_c"] == 1
+
+
+# ---- logs, task management functions ----
+
+
+@pytest.mark.parametrize("options", [(), ("--repd",)])
+def test_functions_read_as_sg_opcodes(asked, options):
+    want = through_the_door(asked, "sg_opcodes", "--no-inquiry", "--pdt=0", "--tmf", *options)
+    assert ours(asked, "opcodes", "--tmf", *options) == want
+    assert json.loads(ours(asked, "opcodes", "--tmf", "--json"))["ats"] == 1
+
+
+def test_log_pages_read_as_sg_logs(asked):
+    pages = json.loads(ours(asked, "logs", "--all", "--json"))["log_pages"]
+    assert (0x0D, 0) in {(page["page_code"], page["subpage_code"]) for page in pages}
+    for page in pages:
+        assert page["page_name"], page
+        want = through_the_door(asked, "sg_logs", f"--page={page['page_code']:#x}").splitlines()[1:]
+        assert ours(asked, "logs", "--page", f"{page['page_code']:#x}").splitlines() == want
+    one_line(initiator(asked, "logs", "--page", "0x3e"), 5, "invalid field in cdb")
+    one_line(initiator(asked, "logs", "--page", "lbp", "--all"), 31, "--page")
+    one_line(initiator(asked, "logs", "--page", "zz"), 1, "zz")
+
+
 # ---- options that need no target to be tested ----
 
 
