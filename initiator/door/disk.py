@@ -2,7 +2,8 @@
 """A logical unit as bytes, for block nodes: any offset, any length, and what block ioctls ask.
 
 Bytes that are no whole blocks are read, changed and written back, alone with their blocks. Errors become the errno
-that a kernel's block device gives. Sizes come from the target each time they are asked for. Knows no message of the library.
+that a kernel's block device gives. Sizes come from the target each time they are asked for. Knows no
+message of the library.
 """
 
 import errno
