@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from target.commands.table import Conflict
-from target.commands.task import Aborted
+from target.commands.task import Aborted, Port
 from target.part import Nexus, Part, part
 from target.rod_tokens import Tokens
 from target.scsi_device import LockRefused, TargetDevice
@@ -156,15 +156,16 @@ def check_unit(unit: "LogicalUnit", nexus: int, conflict: Conflict) -> None:
         raise sense.THIRD_PARTY_DEVICE_FAILURE.error()
 
 
-def run(device: TargetDevice, operation: CopyOperation, pieces: list[Piece], is_aborted: Callable[[], bool]) -> None:
+def run(device: TargetDevice, operation: CopyOperation, pieces: list[Piece], port: Port | None) -> None:
     """Moves the pieces, in their order. CheckCondition (COPY ABORTED) with the number of the segment that failed.
 
+    `port` is that of the command which waits for it, None if none does: with it the copy stops, waiting or moving.
     Every destination is durable afterwards if it has no write cache.
     """
     written: dict[int, LogicalUnit] = {}
 
     def check() -> None:
-        if device.stopping or operation.aborted.is_set() or is_aborted():
+        if device.stopping or operation.aborted.is_set() or (port is not None and port.aborted()):
             raise Aborted
 
     for piece in pieces:
@@ -172,7 +173,7 @@ def run(device: TargetDevice, operation: CopyOperation, pieces: list[Piece], is_
         try:
             _check_piece(piece, operation.nexus)
             written[piece.destination.index] = piece.destination
-            for nbytes in _move(device, piece, check):
+            for nbytes in _move(device, piece, check, 0 if port is None else port.request):
                 operation.nbytes += nbytes
                 operation.blocks += nbytes // piece.destination.block_nbytes
         except sense.CheckCondition as error:
@@ -224,7 +225,7 @@ def _steps(piece: Piece) -> Iterator[tuple[int, int]]:
         yield offset, min(CHUNK_NBYTES, piece.nbytes - offset)
 
 
-def _move(device: TargetDevice, piece: Piece, check: Callable[[], None]) -> Iterator[int]:
+def _move(device: TargetDevice, piece: Piece, check: Callable[[], None], request: int) -> Iterator[int]:
     buffer = memoryview(mmap.mmap(-1, max(1, min(CHUNK_NBYTES, piece.nbytes))))
     source, destination = piece.source, piece.destination
     for offset, nbytes in _steps(piece):
@@ -234,7 +235,7 @@ def _move(device: TargetDevice, piece: Piece, check: Callable[[], None]) -> Iter
         ranges = [(destination, to, nbytes // destination.block_nbytes)]
         if source is not None:
             ranges.append((source, piece.source_lba + offset // source.block_nbytes, nbytes // source.block_nbytes))
-        with locked(device, ranges):
+        with locked(device, ranges, request):
             if source is not None:
                 source.read_into(chunk, ranges[1][1])
             device.wrote(destination)
@@ -244,8 +245,9 @@ def _move(device: TargetDevice, piece: Piece, check: Callable[[], None]) -> Iter
 
 
 @contextlib.contextmanager
-def locked(device: TargetDevice, ranges: "list[tuple[LogicalUnit, int, int]]") -> Iterator[None]:
-    """Locks several ranges (unit, lba, blocks), in the order that keeps two copies from waiting for each other."""
+def locked(device: TargetDevice, ranges: "list[tuple[LogicalUnit, int, int]]", request: int = 0) -> Iterator[None]:
+    """Locks several ranges (unit, lba, blocks) for a command, in the order that keeps two copies from waiting for each
+    other."""
     merged: list[tuple[LogicalUnit, int, int]] = []
     for unit, lba, blocks in sorted(ranges, key=lambda one: (one[0].index, one[1])):
         if merged and merged[-1][0] is unit and lba <= merged[-1][1] + merged[-1][2]:
@@ -255,7 +257,7 @@ def locked(device: TargetDevice, ranges: "list[tuple[LogicalUnit, int, int]]") -
     with contextlib.ExitStack() as stack:
         try:
             for unit, lba, blocks in merged:
-                stack.enter_context(device.locked(unit, lba, blocks))
+                stack.enter_context(device.locked(unit, lba, blocks, request))
         except LockRefused as refused:
             raise (Aborted() if refused.aborted else sense.THIRD_PARTY_DEVICE_FAILURE.error()) from refused
         yield

@@ -107,7 +107,7 @@ def _extended_copy(task: Task, layout: Layout, check: Callable[[dict[str, int]],
 def _perform(task: Task, operation: CopyOperation, plan: Callable[[], list[Piece]], copies: Copies, usage: int) -> None:
     immediate = operation.status == copy.Status.IN_PROGRESS_BACKGROUND
     with concluded(task.unit, operation):
-        run(task.device, operation, plan(), (lambda: False) if immediate else task.port.aborted)
+        run(task.device, operation, plan(), None if immediate else task.port)
     if usage in (ListIdUsage.DISCARD, ListIdUsage.NONE):
         copies.discard(operation)
 

@@ -71,7 +71,7 @@ def write_using_token(task: Task) -> InBackground | None:
         good = copy.Status.COMPLETED if given == blocks else copy.Status.COMPLETED_RESIDUAL
         with concluded(task.unit, operation, good):
             pieces = _pieces(task.unit, ranges, source, offset, given)
-            run(task.device, operation, pieces, (lambda: False) if immediate else task.port.aborted)
+            run(task.device, operation, pieces, None if immediate else task.port)
             if fields["del_tkn"] and source is not None:
                 task.device.shared(Tokens).delete(raw)
 
