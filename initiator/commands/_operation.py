@@ -17,6 +17,8 @@ WARNINGS = (15, 10, 5)
 IN_PROGRESS = ((0x04, 0x04), (0x04, 0x07), (0x04, 0x1B), (0x00, 0x16), (0x04, 0x09))
 """ASC and ASCQ that say that the operation still runs."""
 REQUEST_NBYTES = 252
+LONGEST_SECONDS = 86400.0
+"""How long the command itself may last with --wait."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
@@ -37,6 +39,12 @@ def warn(args: argparse.Namespace, what: str, place: str) -> None:
         )
         print("        Press control-C to abort", file=sys.stderr)
         time.sleep(5)
+
+
+def patience(args: argparse.Namespace, session: Session) -> None:
+    """With --wait the command lasts as long as the operation: longer than any time-out for an ordinary command."""
+    if args.wait:
+        session.timeout = max(session.timeout, LONGEST_SECONDS)
 
 
 def wait(args: argparse.Namespace, session: Session, *, quiet: bool) -> None:

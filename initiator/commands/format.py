@@ -64,6 +64,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
         _select(args, session)
     fmtpinfo, usage = FMTPINFO[args.pi]
     header = FORMAT_SHORT_HEADER.build(protection_fields_usage=usage, fov=0, immed=not args.wait)
+    _operation.patience(args, session)
     session.execute(cdb.FORMAT_UNIT.build(fmtpinfo=fmtpinfo, fmtdata=1), data_out=header)
     if not args.wait and not args.early:
         _operation.wait(args, session, quiet=args.json)

@@ -47,12 +47,9 @@ def _fetch(args: argparse.Namespace, session: Session, lba: int) -> bytes:
     from vscsi.scsi import cdb
 
     nbytes = args.maxlen or ALLOCATION_LENGTH
-    data = session.execute(
+    return session.execute(
         cdb.GET_LBA_STATUS.build(lba=lba, allocation_length=nbytes, report_type=args.report_type), data_in=nbytes
     )
-    if len(data) < 8:
-        raise CliError(f"lbas: the target sent {len(data)} bytes of at least 8", ExitStatus.MALFORMED)
-    return data
 
 
 def run(args: argparse.Namespace, session: Session) -> int:
@@ -63,6 +60,8 @@ def run(args: argparse.Namespace, session: Session) -> int:
 
     given = inhex(args)
     data = _fetch(args, session, args.lba) if given is None else given
+    if len(data) < 8:
+        raise CliError(f"lbas: {len(data)} bytes are too few", ExitStatus.MALFORMED)
     found: list[LbaStatus] = decode_lba_status(data)
     whole = not (args.once or args.brief or args.raw or args.hex or given is not None)
     if whole and found:

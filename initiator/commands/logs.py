@@ -101,6 +101,8 @@ def run(args: argparse.Namespace, session: Session) -> int:
         session.execute(row)
         return ExitStatus.OK
     if given is not None:
+        if len(given) < 4:
+            raise CliError("logs: fewer than 4 bytes are no log page", ExitStatus.MALFORMED)
         pages = [given]
     elif args.all:
         pages = _every(args, session)

@@ -84,6 +84,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
         row = erase.build(**flags)
     if args.kind != "fail":
         _operation.warn(args, "SANITIZE", session.uri_of(session.lun))
+    _operation.patience(args, session)
     session.execute(row, data_out=data)
     if args.kind != "fail" and not args.wait and not args.early:
         _operation.wait(args, session, quiet=args.json)

@@ -177,7 +177,7 @@ def supported_lines(keys: Iterable[tuple[int, int]], *, subpages: bool) -> Itera
 def lines(data: bytes, *, control: bool = False) -> Iterator[str]:
     """What sg_logs prints for a page; with `control` the control byte of each parameter too."""
     head, parameters = log.decode(data)
-    key = head.get("page_code", 0), head["subpage_code"] if head.get("spf") else 0
+    key = head.get("page_code", 0), head.get("subpage_code", 0) if head.get("spf") else 0
     if key[0] == 0:
         yield from supported_lines(log.decode_supported(data), subpages=key[1] != 0)
         return
@@ -201,7 +201,7 @@ def _control(byte: int) -> str:
 def to_json(data: bytes) -> dict[str, Any]:
     """Header and every parameter; a page of codes has the list instead."""
     head, parameters = log.decode(data)
-    key = head.get("page_code", 0), head["subpage_code"] if head.get("spf") else 0
+    key = head.get("page_code", 0), head.get("subpage_code", 0) if head.get("spf") else 0
     page = log.PAGES.get(key)
     common = {"page_code": key[0], "subpage_code": key[1], "page_name": page.name if page else None}
     if key[0] == 0:

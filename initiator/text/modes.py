@@ -77,7 +77,7 @@ class Values:
     @property
     def savable(self) -> bool:
         """PS of the current values."""
-        return bool(self.raw.get(PageControl.CURRENT, b"\0")[0] & 0x80)
+        return self.raw.get(PageControl.CURRENT, b"") >= b"\x80"
 
 
 def field_line(values: Values, name: str) -> str:

@@ -172,6 +172,12 @@ def test_vpd_enumerates_the_names_of_sg_vpd():
         assert f"  {name:<8} {code:#04x}" in listed
 
 
+def test_too_few_bytes(folder):
+    (folder / "short").write_bytes(b"@")
+    for command in ("vpd", "logs", "lbas", "opcodes"):
+        one_line(call(command, "--inraw", folder / "short"), 97, command)
+
+
 def test_vpd_mistakes(folder):
     (folder / "short").write_bytes(b"\0\x80")
     one_line(call("vpd", "--inhex", folder / "short", "--raw"), 97, "4 bytes")
