@@ -8,8 +8,9 @@ RESERVATION is not supported (RLR_C=0): what was kept and cannot be read is lost
 from target import reservations_state as rules
 from target.commands.table import Conflict, handles
 from target.commands.task import Task
+from target.modes import Modes
 from target.reservations import Reservations
-from vscsi.scsi import cdb, sense
+from vscsi.scsi import cdb, mode, sense
 from vscsi.scsi import reservations as layout
 from vscsi.scsi.reservations import Registration, Type
 from vscsi.scsi.sense import CheckCondition
@@ -183,11 +184,12 @@ def reserve(task: Task) -> None:
 
 @handles(cdb.PERSISTENT_RESERVE_OUT_RELEASE, Conflict.SPC2)
 def release(task: Task) -> None:
-    """SPC-4 5.13.11.2."""
+    """SPC-4 5.13.11.2. NUAR of the control mode page: nobody is told."""
     fields, _ = _parameters(task)
     kind = _type(task)
+    quiet = bool(task.unit.part(Modes).field(mode.CONTROL, "nuar"))
     task.unit.part(Reservations).change(
-        task.nexus, lambda state, port: rules.release(state, port, fields["reservation_key"], kind or 0)
+        task.nexus, lambda state, port: rules.release(state, port, fields["reservation_key"], kind or 0, quiet=quiet)
     )
 
 

@@ -141,6 +141,20 @@ def layout_covers(field: Field, byte: int, bit: int) -> bool:
     return field.byte <= byte < field.end and bool(whole >> 8 * (field.end - 1 - byte) >> bit & 1)
 
 
+def test_no_unit_attention_on_release(device: FakeDevice) -> None:
+    key, kind = bytes(8) + bytes(7) + b"k" + bytes(8), 5
+    for nexus in (ISSUER, OTHER):
+        raw = cdb.PERSISTENT_RESERVE_OUT_REGISTER_AND_IGNORE_EXISTING_KEY.build(parameter_list_length=24)
+        do_command(device, raw, key, nexus=nexus)
+    key = key[8:16] + bytes(16)
+    for nuar, told in ((0, [0x2A04]), (1, [])):
+        set_fields(device, mode.CONTROL, nuar=nuar)
+        device.attentions.clear()
+        for row in (cdb.PERSISTENT_RESERVE_OUT_RESERVE, cdb.PERSISTENT_RESERVE_OUT_RELEASE):
+            do_command(device, row.build(type=kind, parameter_list_length=24), key)
+        assert device.attentions.get((OTHER, 0), []) == told
+
+
 # ---- who is told ----
 
 
