@@ -81,7 +81,7 @@ def test_what_else_tells_of_port_groups_agrees(device: FakeDevice) -> None:
 def test_extended_inquiry_and_mode_page_policy(device: FakeDevice) -> None:
     page = do_command_in(device, cdb.INQUIRY.build(evpd=1, page_code=0x86, allocation_length=4096))
     assert len(page) == 64
-    assert page[4:14].hex(" ") == "00 17 01 01 08 00 00 00 00 d0"
+    assert page[5:14].hex(" ") == "17 01 01 08 00 00 00 00 d0"
     fields = vpd.EXTENDED_INQUIRY.decode(page)
     assert fields["rtd_sup"] == fields["v_sup"] == fields["luiclr"] == fields["group_sup"] == 1
     assert fields["maximum_supported_sense_data_length"] == 208
