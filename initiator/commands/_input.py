@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vscsi.cli import CliError, ExitStatus, hex_bytes
 
-LONGEST_NBYTES = 1 << 20
+LONGEST_NBYTES = 4 << 20
 
 
 def inhex_option(parser: argparse.ArgumentParser, what: str) -> None:

@@ -32,13 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-l", "--lba", type=argument(), required=True, metavar="LBA", help="first block")
     parser.add_argument("-n", "--num", type=argument(0, MAX_BLOCKS), metavar="N", help="blocks (default: by FILE)")
-    parser.add_argument("-x", "--xferlen", type=argument(), metavar="LEN", help="bytes to send (default: all)")
+    parser.add_argument(
+        "-x", "--xferlen", type=argument(0, 4 << 20), metavar="LEN", help="bytes to send (default: all)"
+    )
     parser.add_argument("-f", "--fua", action="store_true", help="FUA: durable when it returns")
     parser.add_argument("-d", "--dpo", action="store_true", help="DPO: do not keep it in the cache")
     parser.add_argument(
         "-w", "--wrprotect", type=argument(0, 7), default=0, metavar="WP", help="WRPROTECT (default: 0)"
     )
-    parser.add_argument("-g", "--group", type=argument(0, 63), default=0, metavar="GN", help="GROUP NUMBER")
+    parser.add_argument("-g", "--group", type=argument(0, 31), default=0, metavar="GN", help="GROUP NUMBER")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing about a miscompare")
     parser.add_argument("-j", "--json", action="store_true", help="JSON, keys in snake_case")
 
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace, session: Session) -> int:
 
     data = read_bytes(args.compare) + (read_bytes(args.write) if args.write else b"")
     if args.xferlen is not None:
-        data = data[: args.xferlen].ljust(min(args.xferlen, 1 << 20), b"\0")
+        data = data[: args.xferlen].ljust(args.xferlen, b"\0")
     row = cdb.COMPARE_AND_WRITE.build(
         lba=args.lba,
         number_of_logical_blocks=_blocks(args, data, session),

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output_options(parser, "the parameter data")
     inhex_option(parser, "parameter data")
     parser.add_argument("-l", "--lba", type=argument(), default=0, metavar="LBA", help="first block (default: 0)")
-    parser.add_argument("-m", "--maxlen", type=argument(8, 1 << 24), metavar="LEN", help="allocation length")
+    parser.add_argument("-m", "--maxlen", type=argument(8, 1 << 20), metavar="LEN", help="allocation length")
     parser.add_argument("-R", "--report-type", "--rt", type=argument(0, 0xFF), default=0, metavar="RT", help="SBC-4's")
     parser.add_argument("-1", "--once", action="store_true", help="one command, not up to the end")
     parser.add_argument("-b", "--brief", action="store_true", help="only the status of the first block, as a number")

@@ -53,6 +53,16 @@ def _key(text: str) -> int:
     return value
 
 
+def _alloc(text: str) -> int:
+    try:
+        value = int(text, 16)
+    except ValueError:
+        value = -1
+    if not 8 <= value <= 0xFFFF:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an allocation length in hex (8 to ffff)")
+    return value
+
+
 def _transportid(text: str) -> bytes:
     """`srp,HEX` (32 digits, or fewer with leading zeros left out), `iqn.NAME[,i,0xISID]`, or the bytes in hex."""
     from vscsi.scsi import reservations
@@ -65,7 +75,10 @@ def _transportid(text: str) -> bytes:
             raise argparse.ArgumentTypeError(f"'{rest}' is not an SRP port: 32 hex digits") from None
     if kind.startswith(("iqn.", "eui.", "naa.")):
         isid = rest.removeprefix("i,")
-        return reservations.encode_iscsi_transportid(kind, int(isid, 16) if isid else None)
+        try:
+            return reservations.encode_iscsi_transportid(kind, int(isid, 16) if isid else None)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{isid}' is not an ISID in hex") from None
     try:
         return hex_bytes(text)
     except ValueError as error:
@@ -103,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-Q", "--relative-target-port", type=argument(0, 0xFFFF), default=1, metavar="N", help="with --register-move"
     )
-    parser.add_argument("-l", "--alloc-length", type=lambda s: int(s, 16), metavar="HEX", help="allocation length")
+    parser.add_argument("-l", "--alloc-length", type=_alloc, metavar="HEX", help="allocation length, in hex")
     parser.add_argument("-n", "--no-inquiry", action="store_true", help="do not show who answers")
 
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-I", "--in", dest="file", metavar="FILE", help="ranges from FILE; - is stdin")
     parser.add_argument("-A", "--all", action="store_true", help="every block, as many commands as it takes")
     parser.add_argument("-a", "--anchor", action="store_true", help="ANCHOR: keep the room, forget the content")
-    parser.add_argument("-g", "--grpnum", type=argument(0, 63), default=0, metavar="GN", help="GROUP NUMBER")
+    parser.add_argument("-g", "--grpnum", type=argument(0, 31), default=0, metavar="GN", help="GROUP NUMBER")
     parser.add_argument("-d", "--dry-run", action="store_true", help="show the ranges, send nothing")
     parser.add_argument("-j", "--json", action="store_true", help="JSON, keys in snake_case")
 

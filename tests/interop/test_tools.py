@@ -359,3 +359,24 @@ def test_persist_mistakes(asked):
     one_line(initiator(asked, "persist", "--register", "--reserve"), 1, "not allowed")
     one_line(initiator(asked, "persist", "--register", "-X", "srp,xx"), 1, "32 hex digits")
     one_line(initiator(asked, "--initiator-port", "xx", "persist"), 1, "port identifier")
+
+
+NUMBERS = [
+    ("unmap", "--lba", "0", "--num", "1", "--grpnum"), ("unmap", "--lba", "0", "--num"), ("caw", "--in", "x", "--lba"),
+    ("caw", "--in", "/dev/null", "--lba", "0", "--num"), ("lbas", "--lba"), ("lbas", "--maxlen"), ("logs", "--paramp"),
+    ("logs", "--page"), ("logs", "--maxlen"), ("modes", "--page"), ("modes", "--set"), ("opcodes", "--opcode"),
+    ("opcodes", "--opcode", "0xa3", "--sa"), ("persist", "--register", "--param-rk"), ("persist", "--alloc-length"),
+    ("persist", "--register", "--prout-type"), ("persist", "--register", "--transport-id"), ("vpd", "--page"),
+    ("vpd", "--maxlen"), ("sanitize", "--overwrite", "--zero", "--quick", "--count"), ("format", "--quick", "--size"),
+    ("sanitize", "--overwrite", "--zero", "--quick", "--ipl"), ("copy", "0", "1", "--skip"),
+    ("copy", "--blocks", "1", "0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", NUMBERS, ids=" ".join)
+@pytest.mark.parametrize("value", ["-1", "0x1ffffffffffffffff", "nonsense", "iqn.x,i,zz", "WCE=99999999999999999999"])
+def test_numbers_that_fit_nowhere_are_told_in_one_line(asked, words, value):
+    done = initiator(asked, *words, value)
+    assert done.status in (1, 15, 22), (done.status, done.err)
+    assert done.err.count("\n") == 1, done.err
+    assert done.out == b""

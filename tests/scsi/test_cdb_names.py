@@ -84,10 +84,22 @@ CTL = {
     (0x84, 0x05): "ff ff ff ff 00 00 00 00 ff ff ff ff", (0x84, 0x07): "ff ff ff ff 00 00 00 00 ff ff ff ff",
     (0x84, 0x08): "00 00 00 00 00 00 00 00 ff ff ff ff", (0x9B, 0x02): "ff ff ff ff ff ff ff ff ff ff ff ff",
     (0x9E, 0x12): "ff ff ff ff ff ff ff ff ff ff ff ff", (0xA3, 0x0D): "80 00 00 00 ff ff ff ff",
-    (0xA3, 0x0F): "00 00 00 00 ff ff ff ff", (0x37, None): "1f 00 00 00 00 ff ff",
+    (0xA3, 0x0F): "00 00 00 00 ff ff ff ff", (0x37, None): "1f 00 00 00 00 ff ff", (0x15, None): "00 00 ff",
+    (0x55, None): "00 00 00 00 00 ff ff", (0x1B, None): "00 0f f7", (0x1E, None): "00 00 03",
+    (0x2E, None): "ff ff ff ff 00 ff ff", (0xAE, None): "ff ff ff ff ff ff ff ff",
+    (0x8E, None): "ff ff ff ff ff ff ff ff ff ff ff ff", (0xAF, None): "ff ff ff ff ff ff ff ff",
+    (0xB7, None): "ff ff ff ff ff ff ff ff", (0x89, None): "ff ff ff ff ff ff ff ff 00 00 00 ff",
+    (0x9C, None): "ff ff ff ff ff ff ff ff 00 00 ff ff", (0x4D, None): "ff ff 00 ff ff ff ff",
+    (0x41, None): "ff ff ff ff 00 ff ff", (0x93, None): "ff ff ff ff ff ff ff ff ff ff ff ff",
+    (0x42, None): "00 00 00 00 00 ff ff",
 }  # fmt: skip
 """From byte 2 on, what FreeBSD's target takes for fields (ctl_cmd_table.c)."""
-NOT_THERE = ("buffer_id", "group_number", "report_type")
+CTL_BYTE_1 = {
+    0x15: 0x13, 0x55: 0x13, 0x1B: 0x01, 0x2E: 0x12, 0xAE: 0x12, 0x8E: 0x12, 0x2F: 0x16, 0xAF: 0x16, 0x8F: 0x16,
+    0xB7: 0x1F, 0x89: 0x18, 0x9C: 0x18, 0x42: 0x01, 0x88: 0x1A, 0x8A: 0x1A, 0x91: 0x06,
+}  # fmt: skip
+"""Its byte 1, which has fields that only some targets have: ours has to accept at least these bits."""
+NOT_THERE = ("buffer_id", "group_number", "report_type", "atomic_boundary")
 """Fields that it does not have."""
 
 
@@ -99,3 +111,9 @@ def test_fields_stand_where_freebsd_has_them(key: tuple[int, int | None]) -> Non
     assert [mine & byte for mine, byte in zip(ours, theirs, strict=True)] == list(theirs)
     extra = sum(mine.bit_count() - byte.bit_count() for mine, byte in zip(ours, theirs, strict=True))
     assert extra == sum(row.fields[name].width for name in NOT_THERE if name in row.fields)
+
+
+def test_bits_of_byte_1_that_freebsd_accepts() -> None:
+    for opcode, mask in CTL_BYTE_1.items():
+        row = cdb.ROWS[opcode, None]
+        assert row.accept_map()[1] & mask == mask, row
