@@ -69,13 +69,17 @@ class LogicalUnit:
         self.serial = spec.serial or digest[:8].hex().upper()
         self.naa = spec.naa or _naa_from(self.serial)
         self.vendor, self.product, self.revision = spec.vendor, spec.product, "0001"
+        self.threshold = spec.threshold
+        """Used percentage from which initiators are warned."""
         self.prefetch_met = spec.prefetch == "met"
         """PRE-FETCH ends with CONDITION MET."""
         self.descriptor_sense = self.blocks > 1 << 32  # fixed format has no room for such an LBA
         self.max_transfer_blocks = MAX_TRANSFER_NBYTES // self.block_nbytes
         self.max_write_same_blocks = MAX_WRITE_SAME_BLOCKS
         self.max_compare_and_write_blocks = MAX_COMPARE_AND_WRITE_BLOCKS
-        self.unmap_granularity_blocks = max(1, self.physical_block_nbytes // self.block_nbytes) if self.discard else 0
+        self.unmap_granularity_blocks = (
+            max(1, max(self.physical_block_nbytes, store.trim_nbytes) // self.block_nbytes) if self.discard else 0
+        )
         self.not_ready: Sense | None = None
         self.occupied: Callable[[], CheckCondition] | None = None
         """What every other command ends with while a long operation has the unit."""
@@ -126,6 +130,11 @@ class LogicalUnit:
                 part.reset()
             except Exception:
                 log.exception("lun %d: internal error in a reset", self.lun)
+
+    def tick(self) -> None:
+        """To every part."""
+        for part in self.parts():
+            part.tick()
 
     def shutdown(self) -> None:
         """The target is about to end: the parts' own threads do."""

@@ -73,6 +73,12 @@ def _naa(text: str) -> bytes:
     return value
 
 
+def _percent(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 3 and int(text)):
+        raise ValueError(f"'{text}' is not a percentage from 1 to 99")
+    return int(text)
+
+
 def _folder(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("is not a path")
@@ -102,8 +108,13 @@ class LunSpec:
     cache: str = _key(
         "cache", _choice("wb", "wt", "none"), "wb", "wb write back (default), wt write through, none O_DIRECT"
     )
-    discard: bool = _key("discard", _boolean, True, "unmapping gives space back: on (default) or off")
+    discard: bool = _key(
+        "discard", _boolean, True, "on (default): thin, unmapping gives space back; off: thick, a new image is filled"
+    )
     removable: bool = _key("removable", _boolean, False, "on: the medium can be ejected and changed; off (default)")
+    threshold: int | None = _key(
+        "threshold", _percent, None, "warn initiators (38/07) once so many percent of the space are used: 1 to 99"
+    )
     prefetch: str = _key(
         "prefetch", _choice("good", "met"), "good", "how PRE-FETCH ends: good (default), or met for CONDITION MET"
     )

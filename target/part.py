@@ -73,6 +73,9 @@ class Part:
         """Why the medium cannot be accessed now, for what reaches it by other ways than a command on this unit."""
         return None
 
+    def tick(self) -> None:
+        """About once a second while somebody is connected."""
+
     def close(self) -> None:
         """The unit is not served any more; its store is still open."""
 

@@ -291,6 +291,7 @@ class Server:
         for unit in self.units.values():
             try:
                 follow(unit)
+                unit.tick()
             except OSError as error:
                 log.warning("lun %d: cannot be measured: %s", unit.lun, error)
 
@@ -363,8 +364,7 @@ class Server:
     # ---- changes of the logical units ----
 
     def unit_resized(self, unit: "LogicalUnit", besides: int | None = None) -> None:
-        """A LU has another size: 2A/09 to every nexus but the one (by index) that did it, `sectors` to every vbd.
-        From any thread."""
+        """A LU has another size: 2A/09 to every nexus but one (by index), `sectors` to every vbd. From any thread."""
         check(self.native.vt_lu_update(self.target, unit.index, unit.native_config()), f"LUN {unit.lun}")
         self.nexuses.capacity_changed(unit.index, besides)
 

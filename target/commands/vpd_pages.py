@@ -13,6 +13,7 @@ from target.commands.sanitize import can_block_erase
 from target.commands.task import Task
 from target.lu import LogicalUnit
 from target.protection import SUPPORTED_TYPES, Protection
+from target.provisioning import Provisioning
 from vscsi.scsi import mode, vpd
 from vscsi.scsi.vpd import Association, Designator, DesignatorType
 
@@ -125,5 +126,11 @@ def block_device_characteristics(_task: Task, lu: LogicalUnit, device: int) -> b
 def logical_block_provisioning(_task: Task, lu: LogicalUnit, device: int) -> bytes:
     on, thin = int(lu.discard), 2 if lu.discard else 0
     return vpd.LOGICAL_BLOCK_PROVISIONING.build(
-        device, lbpu=on, lbpws=on, lbpws10=on, lbprz=int(lu.zeroing), provisioning_type=thin
+        device,
+        threshold_exponent=lu.part(Provisioning).exponent,
+        lbpu=on,
+        lbpws=on,
+        lbpws10=on,
+        lbprz=int(lu.zeroing),
+        provisioning_type=thin,
     )

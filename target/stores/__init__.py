@@ -75,6 +75,8 @@ class Store:
     is_volatile: bool = False
     """What it holds is gone when the target ends, however it ends."""
     rotational: bool | None = None
+    trim_nbytes: int = 0
+    """Size and alignment of what trim can give back, 0 if unknown."""
     physical_nbytes: int = 0
     """Size that writes should be aligned to, 0 if unknown."""
 
@@ -110,6 +112,14 @@ class Store:
     def extents(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, bool]]:
         """Cuts the range, from front to back and without gaps, into (offset, nbytes, whether it has space)."""
         yield offset, nbytes, True
+
+    def used(self) -> int | None:
+        """Bytes that have space of their own now; None: nobody knows."""
+        return None
+
+    def free(self) -> int | None:
+        """Bytes that could be given space besides; None: nothing but the size limits it."""
+        return None
 
     def prefetch(self, offset: int, nbytes: int) -> None:
         """The range will be read soon. Only advice: must not wait for the data, and never fails."""
@@ -180,6 +190,9 @@ class DescriptorStore(Store):
                 if hole > offset:
                     yield offset, hole - offset, True
                 offset = hole
+
+    def used(self) -> int | None:
+        return None if self.is_block_device or self.fd < 0 else os.fstat(self.fd).st_blocks * 512
 
     def prefetch(self, offset: int, nbytes: int) -> None:
         if not self.is_direct:

@@ -53,6 +53,13 @@ class FileStore(DescriptorStore):
         if self._created:
             Path(self._path).unlink(missing_ok=True)
 
+    def free(self) -> int | None:
+        """What the file system would give; others may take it."""
+        if self.is_block_device or self.fd < 0:
+            return None
+        space = os.fstatvfs(self.fd)
+        return space.f_bavail * space.f_frsize
+
     def _fail(self, why: str) -> StoreError:
         return StoreError(f"{self._path}: {why}")
 
@@ -96,7 +103,10 @@ class FileStore(DescriptorStore):
             raise self._fail(f"cannot be created: {_words(error)}") from error
         self._created = True
         try:
-            os.ftruncate(self.fd, spec.size)
+            if spec.discard:
+                os.ftruncate(self.fd, spec.size)
+            else:
+                os.posix_fallocate(self.fd, 0, spec.size)  # thick: no write will ever lack space
             if self.is_direct:
                 os.close(self.fd)
                 self.fd = os.open(self._path, flags | os.O_DIRECT)
@@ -129,6 +139,7 @@ class FileStore(DescriptorStore):
             self._measure_device(status.st_rdev, spec)
         elif spec.discard and (spec.readonly or self._punches_holes()):
             self.can |= Can.TRIM | Can.ZERO
+            self.trim_nbytes = os.fstatvfs(self.fd).f_frsize
         self._probe(spec)
 
     def _measure_device(self, device: int, spec: StoreSpec) -> None:
@@ -143,6 +154,7 @@ class FileStore(DescriptorStore):
         rotational = _number(queue / "rotational")
         self.rotational = None if rotational is None else bool(rotational)
         if not spec.readonly and spec.discard and _number(queue / "discard_max_bytes"):
+            self.trim_nbytes = _number(queue / "discard_granularity") or 0
             self.can |= Can.TRIM  # what BLKDISCARD leaves behind is the device's choice
 
     def _ioctl_int(self, request: int) -> int:

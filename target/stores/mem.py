@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A RAM disk in a memfd: zeros at start, gone when the target ends. Must not know SCSI."""
 
+import mmap
 import os
 
 from target.stores import Can, DescriptorStore, StoreError, StoreSpec, store
@@ -26,6 +27,7 @@ class MemStore(DescriptorStore):
         except (ValueError, OSError) as error:
             raise StoreError(f"mem:{spec.rest}: {error}") from error
         self.physical_nbytes = 4096
+        self.trim_nbytes = mmap.PAGESIZE
         self.can = Can.FLUSH | Can.TRIM | Can.ZERO
         if not spec.readonly:
             self.can |= Can.WRITE

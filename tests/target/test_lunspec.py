@@ -28,7 +28,7 @@ def test_every_key() -> None:
     assert (spec.discard, spec.state, spec.rotational, spec.protection) == (False, "/s", True, 2)
     assert set(KEYS) == {
         "size", "ro", "bs", "physical", "serial", "naa", "vendor", "product", "cache", "discard", "removable",
-        "state", "rotational", "prefetch", "protection",
+        "state", "rotational", "prefetch", "threshold", "protection",
     }  # fmt: skip
 
 
@@ -100,6 +100,15 @@ def test_any_text_may_come(text: str) -> None:
             parse(candidate)
         except LunSpecError as error:
             assert str(error)
+
+
+def test_threshold() -> None:
+    assert (parse("0=a").threshold, parse("0=a,threshold=1").threshold, parse("0=a,threshold=99").threshold) == (
+        None, 1, 99,
+    )  # fmt: skip
+    for text in ("0", "100", "-1", "1.5", "", "²", "0050", "9" * 5000):
+        with pytest.raises(LunSpecError, match="threshold"):
+            parse(f"0=a,threshold={text}")
 
 
 def test_several() -> None:
