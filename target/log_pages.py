@@ -27,9 +27,16 @@ class LogPage:
     """Sets what is counted back to zero; None: nothing is."""
     supported: Callable[[LogicalUnit], bool] = lambda _: True
 
-    def parameters(self, unit: LogicalUnit) -> dict[int, bytes]:
-        """Every parameter of the page, header included, by its code and ascending."""
+    @property
+    def counts(self) -> bool:
+        """Whether its parameters are counters, and no lists."""
+        return any(parameter.counter for parameter in self.page.parameters.values())
+
+    def parameters(self, unit: LogicalUnit, *, default: bool = False) -> dict[int, bytes]:
+        """Every parameter of the page, header included, by its code and ascending; `default`: counters at zero."""
         values = self.function(unit)
+        if default and self.counts:
+            values = {code: {"value": 0} for code in values}
         return {code: self.page.parameters[code].build(**values[code]) for code in sorted(values)}
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from target.native import ffi, lib
 from target.part import Nexus
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from target.lu import LogicalUnit
 
 S = TypeVar("S")
+
+
+class Counts(NamedTuple):
+    """What the native core counts of a unit: commands that have ended, blocks they moved, medium errors."""
+
+    reads: int = 0
+    writes: int = 0
+    blocks_read: int = 0
+    blocks_written: int = 0
+    read_errors: int = 0
+    write_errors: int = 0
 
 
 class LockRefused(Exception):
@@ -98,6 +109,10 @@ class TargetDevice(ABC):
     @abstractmethod
     def resized(self, unit: "LogicalUnit", besides: int | None = None) -> None:
         """A unit has another number of blocks: tells the core and every nexus but one (2A/09), and blkif devices."""
+
+    @abstractmethod
+    def counts(self, unit: "LogicalUnit") -> Counts:
+        """READ and WRITE commands on a unit since the target began to serve it."""
 
     @abstractmethod
     def sync_failed(self, unit: "LogicalUnit") -> bool:
@@ -222,6 +237,11 @@ class NativeDevice(TargetDevice):
 
     def resized(self, unit: "LogicalUnit", besides: int | None = None) -> None:
         self._host.unit_resized(unit, besides)
+
+    def counts(self, unit: "LogicalUnit") -> Counts:
+        stats = ffi.new("struct vt_lu_stats *")
+        _check(lib.vt_lu_stats(self._t, unit.index, stats))
+        return Counts(*stats.commands, *stats.blocks, *stats.errors)
 
     def sync_failed(self, unit: "LogicalUnit") -> bool:
         return bool(lib.vt_lu_sync_failed(self._t, unit.index) > 0)

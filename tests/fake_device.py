@@ -11,7 +11,7 @@ from target.commands.task import Aborted
 from target.lu import LogicalUnit
 from target.lunspec import parse
 from target.part import Nexus
-from target.scsi_device import TargetDevice
+from target.scsi_device import Counts, TargetDevice
 from target.state import State
 from target.stores import Store, StoreSpec, open_store
 from vscsi.scsi import lun as lun_
@@ -81,6 +81,7 @@ class FakeDevice(TargetDevice):
         """Aborted commands do not end."""
         self.sync_failures: set[int] = set()
         self.refreshed: list[int] = []
+        self.counted: dict[int, Counts] = {}
         self.writes: list[int] = []
         self.resizes: list[tuple[int, int | None]] = []
         self.locks: list[tuple[int, int, int]] = []
@@ -146,6 +147,9 @@ class FakeDevice(TargetDevice):
 
     def resized(self, unit: LogicalUnit, besides: int | None = None) -> None:
         self.resizes.append((unit.lun, besides))
+
+    def counts(self, unit: LogicalUnit) -> Counts:
+        return self.counted.get(unit.lun, Counts())
 
     def sync_failed(self, unit: LogicalUnit) -> bool:
         return unit.lun in self.sync_failures

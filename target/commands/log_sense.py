@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """LOG SENSE and LOG SELECT. What pages hold is in `target.log_pages`, layouts in `vscsi.scsi.log`."""
 
+from target import statistics  # noqa: F401  (its pages register themselves)
 from target.commands.table import AS_WRITE, Conflict, handles
 from target.commands.task import Task
 from target.log_pages import Key, LogPage, pages_of
 from vscsi.scsi import cdb, log, sense
 from vscsi.scsi.sense import CheckCondition
 
+_CUMULATIVE = (log.PageControl.CUMULATIVE, log.PageControl.DEFAULT_CUMULATIVE)
 _LISTS = (log.SUPPORTED.key, log.SUPPORTED_SUBPAGES.key)
 
 
 @handles(cdb.LOG_SENSE, Conflict.SPC2, without=("sp",), during_operation=True)
 def log_sense(task: Task) -> bytes:
-    """SPC-4 6.8. Nothing is ever saved (DS=1). All parameters are lists, which are the same for every PC."""
+    """SPC-4 6.8. Nothing is ever saved (DS=1). Lists are the same for every PC; counters have no thresholds, and begin
+    at zero."""
     key = task.fields["page_code"], task.fields["subpage_code"]
     pages = pages_of(task.unit)
     pointer = task.fields["parameter_pointer"]
@@ -22,7 +25,9 @@ def log_sense(task: Task) -> bytes:
         return log.encode_supported([*_LISTS, *pages], subpages=key == log.SUPPORTED_SUBPAGES.key)
     if key not in pages:
         raise _unknown(task, pages)
-    parameters = pages[key].parameters(task.unit)
+    if pages[key].counts and task.fields["pc"] not in _CUMULATIVE:
+        raise task.invalid("pc")
+    parameters = pages[key].parameters(task.unit, default=task.fields["pc"] == log.PageControl.DEFAULT_CUMULATIVE)
     if pointer > max(parameters):
         raise task.invalid("parameter_pointer")
     body = b"".join(data for code, data in parameters.items() if code >= pointer)
@@ -49,7 +54,7 @@ def log_select(task: Task) -> None:
         return
     if not every and key not in pages:
         raise _unknown(task, pages)
-    if not fields["pcr"] and fields["pc"] not in (log.PageControl.CUMULATIVE, log.PageControl.DEFAULT_CUMULATIVE):
+    if not fields["pcr"] and fields["pc"] not in _CUMULATIVE:
         return  # thresholds, of which there are none
     chosen = [row.reset for known, row in pages.items() if row.reset is not None and (every or known == key)]
     for reset in chosen:

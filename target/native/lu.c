@@ -204,6 +204,17 @@ int vt_lu_sync_failed(struct vt_target *t, uint32_t index)
     return lu ? (int)vscsi_load_relaxed(&lu->sync_failed) : -ENOENT;
 }
 
+int vt_lu_stats(struct vt_target *t, uint32_t index, struct vt_lu_stats *stats)
+{
+    struct vt_lu *lu = lu_of(t, index);
+    if (!lu)
+        return -ENOENT;
+    pthread_mutex_lock(&lu->lock);
+    *stats = lu->stats;
+    pthread_mutex_unlock(&lu->lock);
+    return 0;
+}
+
 int vt_lu_wrote(struct vt_target *t, uint32_t index)
 {
     struct vt_lu *lu = lu_of(t, index);

@@ -157,6 +157,13 @@ int vt_lu_operation(struct vt_target *t, uint32_t lu, uint32_t sense, uint32_t p
 int vt_nexus_abort_tasks(struct vt_target *t, uint32_t lu, const uint32_t *nexuses, uint32_t count, uint64_t task);
 /* 1 after a failed fdatasync: data may be lost, and every later sync fails too. */
 int vt_lu_sync_failed(struct vt_target *t, uint32_t lu);
+/* READs [0] and WRITEs [1], blkif's too, that have ended since the LU was added; those with MEDIUM ERROR are errors. */
+struct vt_lu_stats {
+    uint64_t commands[2];
+    uint64_t blocks[2];      /* of those that ended well */
+    uint64_t errors[2];
+};
+int vt_lu_stats(struct vt_target *t, uint32_t lu, struct vt_lu_stats *stats);
 /* Something other than a command on that LU writes to it: to be called before and after, so that no sync leaves it out. */
 int vt_lu_wrote(struct vt_target *t, uint32_t lu);
 /* Stops every command of the LU and forgets it when the last has ended; its descriptor may then be closed (blocks). */

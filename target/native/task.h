@@ -234,6 +234,7 @@ struct vt_lu {
     uint32_t nr_ordered;
     uint32_t nr_hoq;
     uint32_t nr_dormant;
+    struct vt_lu_stats stats;
     uint32_t deny_default;
     uint32_t preempting;            /* who waits for aborted tasks to leave */
     struct vt_it *it;               /* VT_MAX_NEXUSES of them */

@@ -139,10 +139,36 @@ static void enable_what_may(struct vt_lu *lu)
     }
 }
 
+enum { MEDIUM_ERROR = 3 };
+
+static bool medium_error(const struct vt_task *task)
+{
+    const uint8_t *sense = task->result.sense;
+    uint8_t key = task->result.sense_nbytes < 3 ? 0 : sense[0] & 2 ? sense[1] : sense[2];
+    return (key & 0xf) == MEDIUM_ERROR || task->blkif_status == BLKIF_RSP_ERROR;
+}
+
+/* Under the LU's lock, which leaving takes anyway. */
+static void count(struct vt_lu *lu, struct vt_task *task)
+{
+    /* A READ that Python runs is a READ all the same. */
+    uint8_t op = task->row ? task->row->facts.op : task->op;
+    if ((op != VT_OP_READ && op != VT_OP_WRITE) || task->discard)
+        return;
+    lu->stats.commands[op == VT_OP_WRITE]++;
+    if (vt_is_aborted(task))
+        return;
+    if (medium_error(task))
+        lu->stats.errors[op == VT_OP_WRITE]++;
+    else if (task->result.status == 0 && task->response_code < 0 && task->blkif_status == BLKIF_RSP_OKAY)
+        lu->stats.blocks[op == VT_OP_WRITE] += task->blocks;
+}
+
 void vt_set_leave(struct vt_task *task)
 {
     struct vt_lu *lu = task->lu;
     pthread_mutex_lock(&lu->lock);
+    count(lu, task);
     unlink_task(lu, task);
     if (lu->nr_dormant)
         enable_what_may(lu);

@@ -10,6 +10,7 @@ from fake_device import FakeDevice, do_command, do_command_fail, do_command_in
 
 from target import log_pages
 from target.log_pages import PAGES, LogPage
+from target.scsi_device import Counts
 from vscsi.scsi import cdb, log, sense
 
 ISSUER, OTHER = 7, 8
@@ -132,6 +133,38 @@ def test_lists_may_name_pages_but_set_nothing(device: FakeDevice, counted: list[
 def test_a_page_has_one_function() -> None:
     with pytest.raises(ValueError, match="is there already"):
         log_pages.log_page(log.TEMPERATURE)(lambda _: {})
+
+
+# ---- what is counted ----
+
+
+def counters(device: FakeDevice, code: int, **fields: int) -> dict[int, int]:
+    return {found.code: int.from_bytes(found.raw[4:]) for found in log.decode(log_sense(device, code, **fields))[1]}
+
+
+def test_error_counters(device: FakeDevice) -> None:
+    assert counters(device, 3) == {5: 0, 6: 0}
+    device.counted[0] = Counts(10, 20, 100, 200, 1, 2)
+    assert counters(device, 3) == {5: 51200, 6: 1}
+    assert counters(device, 2) == {5: 102400, 6: 2}
+    assert counters(device, 2, pc=3) == {5: 0, 6: 0}
+    for pc in (0, 2):
+        raw = cdb.LOG_SENSE.build(pc=pc, page_code=2, allocation_length=64)
+        do_command_fail(device, raw, sense.INVALID_FIELD_IN_CDB, (2, None))
+    do_command(device, cdb.LOG_SELECT.build(pcr=1, page_code=3))
+    device.counted[0] = Counts(11, 20, 101, 200, 2, 2)
+    assert counters(device, 3) == {5: 512, 6: 1}
+    assert counters(device, 2) == {5: 102400, 6: 2}, "another page"
+    device.units[0].reset()
+    assert counters(device, 3) == {5: 512, 6: 1}
+    assert device.attentions[OTHER, 0] == [0x2A02]
+
+
+def test_general_statistics(device: FakeDevice) -> None:
+    device.counted[0] = Counts(10, 20, 100, 200, 1, 2)
+    _, (found,) = log.decode(log_sense(device, 0x19))
+    values = log.STATISTICS.parameters[1].decode(found.raw)
+    assert list(values.values()) == [10, 20, 200, 100, 0, 0, 0, 0]
 
 
 @needs_sg
