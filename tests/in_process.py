@@ -8,9 +8,10 @@ import contextlib
 import io
 import os
 import sys
+from typing import Any
 from unittest import mock
 
-from programs import Done
+from programs import Done, Target, tool
 
 from initiator.cli import main
 
@@ -34,7 +35,21 @@ def call(*words: object, data: bytes | None = None) -> Done:
     return Done(status, out.buffer.getvalue(), err.getvalue())  # type: ignore[attr-defined]
 
 
-def initiator(target: object, *words: object, lun: int | None = None, data: bytes | None = None) -> Done:
-    """The same with the socket of a running `programs.Target`."""
-    where = ["--socket", target.socket] if lun is None else ["--uri", target.uri(lun)]  # type: ignore[attr-defined]
+def initiator(target: Target, *words: object, lun: int | None = None, data: bytes | None = None) -> Done:
+    """The same with the socket of a running target."""
+    where = ["--socket", target.socket] if lun is None else ["--uri", target.uri(lun)]
     return call(*where, *words, data=data)
+
+
+def ours(target: Target, *words: object, **keywords: Any) -> str:
+    """What it prints where nothing may go wrong."""
+    done = initiator(target, *words, **keywords)
+    assert done.status == 0, done.err
+    return done.text
+
+
+def through_the_door(target: Target, program: str, *words: object) -> str:
+    """The text of a program of the system that has LUN 0 as /dev/vscsi0."""
+    done = target.initiator("run", "--", tool(program), *words, "/dev/vscsi0")
+    assert done.status in (0, 5), done.err  # 5: it asked for more than there is, and said what there is
+    return done.text

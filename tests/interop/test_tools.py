@@ -8,43 +8,11 @@ import json
 import os
 
 import pytest
-from in_process import initiator
-from programs import Target, one_line, run, tool
+from in_process import initiator, ours, through_the_door
+from programs import one_line, run, tool
 
 from initiator.commands import find, names
 from initiator.commands.persist import IN, OUT
-
-
-def through_the_door(target, program, *words):
-    """The text of a program of the system that has LUN 0 as /dev/vscsi0."""
-    done = target.initiator("run", "--", tool(program), *words, "/dev/vscsi0")
-    assert done.status in (0, 5), done.err  # 5: it asked for more than there is, and said what there is
-    return done.text
-
-
-def ours(target, *words, **keywords):
-    done = initiator(target, *words, **keywords)
-    assert done.status == 0, done.err
-    return done.text
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    """A target that is only asked, by many tests."""
-    target = Target(tmp_path_factory.mktemp("q"), "0=mem:8M,serial=SER12345")
-    yield target
-    assert target.stop() == 0, target.log.read_text()
-
-
-@pytest.fixture
-def two(serve, folder):
-    """A target with an image of 4 MiB as LUN 0 (one MiB of it random), and larger disks of 512 and 4096 byte blocks."""
-    image = folder / "disk.img"
-    content = os.urandom(1 << 20)
-    image.write_bytes(content.ljust(4 << 20, b"\0"))
-    target = serve(f"0={image}", "1=mem:8M", "2=mem:8M,bs=4096")
-    target.content = content.ljust(4 << 20, b"\0")
-    return target
 
 
 @pytest.mark.parametrize("name", names())
@@ -199,49 +167,6 @@ def test_compare_and_write(disk, folder):
     (folder / "odd").write_bytes(bytes(700))
     one_line(initiator(disk, "caw", "--lba", "7", "--in", folder / "odd"), 15, "700 bytes")
     one_line(initiator(disk, "caw", "--lba", "99999", "--in", folder / "both"), 22, "out of range")
-
-
-# ---- copy ----
-
-
-@pytest.mark.parametrize("method", ["auto", "lid1", "lid4", "token", "host"])
-def test_copy_within_a_target(two, method):
-    answer = json.loads(ours(two, "copy", "0", "1", "--verify", "--json", "--method", method))
-    assert answer == {
-        "bytes": 4 << 20, "method": "lid1" if method == "auto" else method, "verified": True, "first_difference": None
-    }  # fmt: skip
-    assert initiator(two, "read", "--blocks", "8192", lun=1).out == two.content
-    if method == "token":  # a token is for blocks of one length
-        one_line(initiator(two, "copy", "0", "2", "--method", method), 5, "granularity")
-        return
-    ours(two, "copy", "0", "2", "--skip", "16", "--seek", "3", "--blocks", "24", "--method", method)
-    assert initiator(two, "read", "--lba", "3", "--blocks", "3", lun=2).out == two.content[16 * 512 : 40 * 512]
-    assert initiator(two, "read", "--lba", "6", "--blocks", "1", lun=2).out == bytes(4096)
-
-
-def test_copy_between_targets(two, serve):
-    other = serve("5=mem:8M")
-    ours(two, "copy", "0", other.uri(5), "--verify", "--quiet")
-    assert initiator(other, "read", "--blocks", "8192", lun=5).out == two.content
-    one_line(initiator(two, "copy", "0", other.uri(5), "--method", "lid1"), 31, "one target")
-
-
-def test_a_copy_sends_no_data_through_the_initiator(two):
-    done = initiator(two, "-v", "copy", "0", "1")
-    assert done.status == 0, done.err
-    done = initiator(two, "copy", "0", "1", "--pcap", two.folder / "pcap")
-    assert done.status == 0, done.err
-    assert (two.folder / "pcap").stat().st_size < 100_000  # 4 MiB were copied
-
-
-def test_copy_mistakes(two):
-    one_line(initiator(two, "copy", "1", "0"), 22, "do not fit")
-    one_line(initiator(two, "copy", "0", "1", "--blocks", "9000"), 22, "not within")
-    one_line(initiator(two, "copy", "0", "2", "--blocks", "9"), 1, "whole number")
-    one_line(initiator(two, "copy", "0", "0"), 31, "overlap")
-    one_line(initiator(two, "copy", "0", "9"), 5, "not supported")
-    one_line(initiator(two, "copy", "0", "nonsense"), 1, "nonsense")
-    one_line(initiator(two, "copy", "0", "1", "--method", "magic"), 1, "magic")
 
 
 # ---- sanitize ----
