@@ -143,6 +143,25 @@ def test_residual(session):
     assert int(answer["iscsi.scsiresponse.residualcount"][0], 0) == 60
 
 
+def test_parameter_list_is_decoded(session):
+    path = session(["--lun", "0", "unmap", "--lba", "40", "--num", "8"])
+    # The initiator shows what it sends; one that met a unit attention was sent again.
+    data = decoded(path, "iscsi.opcode == 0x05 && scsi_sbc.opcode == 0x42")[-1]
+    assert numbers(data, "scsi_sbc.unmap.lba") == [40]
+    assert numbers(data, "scsi_sbc.unmap.num_blocks") == [8]
+
+
+def test_task_management_and_any_program(session):
+    """What goes through the door of `run` is captured as well."""
+    tool("sg_reset")
+    path = session(["run", "--", "sg_reset", "-d", "/dev/vscsi0"])
+    asked = one(decoded(path, "iscsi.opcode == 0x02"))
+    assert numbers(asked, "iscsi.taskmanfun.function") == [5], "LOGICAL UNIT RESET"
+    answered = one(decoded(path, "iscsi.opcode == 0x22"))
+    assert numbers(answered, "iscsi.taskmanfun.response") == [0]
+    assert numbers(answered, "iscsi.initiatortasktag") == numbers(asked, "iscsi.initiatortasktag")
+
+
 def test_snap_length(serve, folder):
     tool("tshark")
     path = folder / "snap.pcap"
