@@ -183,7 +183,8 @@ class Reservations(Part):
 
     def nexus_forgotten(self, nexus: Nexus) -> None:
         with self._lock:
-            self._ports.pop(nexus.index, None)
+            if self._ports.pop(nexus.index, None) is not None:
+                self._enforce()
 
     def remembers(self, nexus: Nexus) -> bool:
         return bytes(nexus.initiator_port_id) in self.state.keys
