@@ -57,7 +57,7 @@ class Reservations(Part):
         return self.unit.state.durable
 
     def denies(self, nexus: int, conflict: "Conflict") -> bool:
-        """Whether a reservation stands in the way of a command of these classes (AS_READ, AS_WRITE) from a nexus."""
+        """Whether a reservation stands in the way of a command of these classes from a nexus."""
         classes = sum(getattr(lib, f"VT_CONFLICT_{flag.name}") for flag in conflict)
         return bool(self._denied(self._ports.get(nexus)) & classes)
 
@@ -68,8 +68,9 @@ class Reservations(Part):
 
     def _denied(self, port: Port | None) -> int:
         reads, writes = self.state.excludes(port)
-        legacy = self._legacy is not None and port != self._legacy
-        return _READ * reads | _WRITE * writes | _SPC2 * legacy
+        if self._legacy is not None and port != self._legacy:
+            return _READ | _WRITE | _SPC2  # whatever has any class
+        return _READ * reads | _WRITE * writes
 
     # ---- persistent reservations ----
 

@@ -289,11 +289,13 @@ class Machine(RuleBasedStateMachine):
         assert set(denied) == set(self.device.known)
         for n in (*self.device.known, 0):
             conflicts = model.conflicts(n)
-            expected = ("R" in conflicts) | ("W" in conflicts) << 1 | (model.legacy not in (0, n)) << 2
+            expected = 7 if model.legacy not in (0, n) else ("R" in conflicts) | ("W" in conflicts) << 1
             assert (others if n == 0 else denied[n]) == expected
             assert self.part.denies(n, AS_READ) is bool(expected & 5)
             assert self.part.denies(n, AS_WRITE) is bool(expected & 6)
+            assert self.part.denies(n, Conflict.READ) is bool(expected & 5)
             assert self.part.denies(n, Conflict.SPC2) is bool(expected & 4)
+            assert not self.part.denies(n, Conflict.NONE)
 
     @invariant()
     def the_right_ones_are_told(self) -> None:
