@@ -62,6 +62,21 @@ class Overwrite(_Sanitize):
 
 
 @work
+class KeyErase(_Sanitize):
+    """Throws the key away that everything is encrypted with; only for stores that have one."""
+
+    kind = "sanitize cryptographic erase"
+
+    @property
+    def total(self) -> int:
+        return self.unit.blocks
+
+    def step(self, done: int) -> int:
+        self.unit.store.erase_key()
+        return self.unit.blocks
+
+
+@work
 class BlockErase(_Sanitize):
     """Gives all blocks back; they read as zeros. Only for units where that is so (`zeroing`)."""
 

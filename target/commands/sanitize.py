@@ -6,9 +6,10 @@ Knows CDB and parameter list. Must not know how blocks are erased.
 
 from target.commands.table import AS_WRITE, handles
 from target.commands.task import InBackground, Task
-from target.erase import BlockErase, Overwrite
+from target.erase import BlockErase, KeyErase, Overwrite
 from target.lu import LogicalUnit
 from target.operation import Operation, Run, Work
+from target.stores import Can
 from vscsi.scsi import cdb, medium, sense
 
 _HEADER_NBYTES = medium.OVERWRITE_LIST.nbytes
@@ -45,6 +46,20 @@ def overwrite(task: Task) -> InBackground | None:
 def block_erase(task: Task) -> InBackground | None:
     """SBC-3 5.30.2.3."""
     return _begin(task, BlockErase(task.unit, {}))
+
+
+def can_erase_key(unit: LogicalUnit) -> bool:
+    """Whether the content is encrypted, with a key that can be thrown away."""
+    return Can.ERASE_KEY in unit.store.can and not unit.readonly
+
+
+@handles(
+    cdb.SANITIZE_CRYPTOGRAPHIC_ERASE, AS_WRITE, writes=True, without=_WITHOUT, supported=can_erase_key,
+    timeouts=_TIMEOUTS,
+)  # fmt: skip
+def cryptographic_erase(task: Task) -> InBackground | None:
+    """SBC-3 5.30.2.4. Afterwards blocks read as noise."""
+    return _begin(task, KeyErase(task.unit, {}))
 
 
 @handles(cdb.SANITIZE_EXIT_FAILURE_MODE, AS_WRITE, without=_WITHOUT)

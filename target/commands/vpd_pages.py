@@ -9,7 +9,7 @@ from collections.abc import Callable
 from target import lu as limits
 from target.atomic import AtomicWrites
 from target.commands.port_groups import RELATIVE_TARGET_PORT, TARGET_PORT_GROUP
-from target.commands.sanitize import can_block_erase
+from target.commands.sanitize import can_block_erase, can_erase_key
 from target.commands.task import Task
 from target.lu import LogicalUnit
 from target.protection import SUPPORTED_TYPES, Protection
@@ -119,7 +119,9 @@ def block_limits(_task: Task, lu: LogicalUnit, device: int) -> bytes:
 def block_device_characteristics(_task: Task, lu: LogicalUnit, device: int) -> bytes:
     rate = 7200 if lu.rotational else 1  # 1: non-rotating
     wabereq = int(can_block_erase(lu))  # 1: what BLOCK ERASE has erased can be read
-    return vpd.BLOCK_DEVICE_CHARACTERISTICS.build(device, medium_rotation_rate=rate, vbuls=1, wabereq=wabereq)
+    return vpd.BLOCK_DEVICE_CHARACTERISTICS.build(
+        device, medium_rotation_rate=rate, vbuls=1, wabereq=wabereq, wacereq=int(can_erase_key(lu))
+    )
 
 
 @page(vpd.LOGICAL_BLOCK_PROVISIONING)

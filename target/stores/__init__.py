@@ -37,6 +37,8 @@ class Can(Flag):
     """trim() gives space back."""
     ZERO = auto()
     """What was trimmed reads as zeros."""
+    ERASE_KEY = auto()
+    """erase_key() makes everything in it meaningless at once."""
 
 
 class StoreError(Exception):
@@ -126,6 +128,10 @@ class Store:
 
     def evict(self, offset: int, nbytes: int) -> None:
         """What caches hold of the range, all of it durable, should be dropped. Only advice: never fails."""
+
+    def erase_key(self) -> None:
+        """Throws the key away that the content is encrypted with."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Releases the store; it is not used afterwards."""
@@ -285,4 +291,4 @@ def open_store(text: str, spec: StoreSpec) -> Store:
 
 
 # Built-in stores register themselves on import.
-from target.stores import file, mem, null  # noqa: E402, F401
+from target.stores import crypt, file, mem, null  # noqa: E402, F401

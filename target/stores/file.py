@@ -37,7 +37,7 @@ class FileStore(DescriptorStore):
             raise StoreError("a path is missing")
         self._path = spec.rest
         self.is_direct = spec.cache == "none"
-        self._created = False
+        self.created = False
         self.fd = -1
         try:
             self._open(spec)
@@ -50,7 +50,7 @@ class FileStore(DescriptorStore):
 
     def abandon(self) -> None:
         """An image that was made for a target that never served it would only be in the way."""
-        if self._created:
+        if self.created:
             Path(self._path).unlink(missing_ok=True)
 
     def free(self) -> int | None:
@@ -101,7 +101,7 @@ class FileStore(DescriptorStore):
             self.fd = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
             raise self._fail(f"cannot be created: {_words(error)}") from error
-        self._created = True
+        self.created = True
         try:
             if spec.discard:
                 os.ftruncate(self.fd, spec.size)

@@ -85,7 +85,8 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(chosen))
         return 0
     setups = args.setup or list(SETUPS)
-    total, began = len(chosen) * len(setups), time.monotonic()
+    pairs = [(setup, test) for setup in setups for test in chosen if SETUPS[setup].wants(test)]
+    total, began = len(pairs), time.monotonic()
     done = 0
 
     def tell(result: Result) -> None:
@@ -94,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         if sys.stderr.isatty():
             print(f"\r\033[K{done}/{total} {result.setup} {result.test}", end="", file=sys.stderr, flush=True)
 
-    results = run_many([(setup, test) for setup in setups for test in chosen], jobs=args.jobs, on_result=tell)
+    results = run_many(pairs, jobs=args.jobs, on_result=tell)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     made = report(results, complete=chosen == tests and len(setups) == len(SETUPS))

@@ -81,7 +81,7 @@ class Rule:
 
 SKIPS = (
     Rule(
-        "512n 512e 4Kn thick read-only",
+        "512n 512e 4Kn thick encrypted read-only",
         "PreventAllow.* StartStopUnit.*",
         "not removable",
         "the medium is not removable",
@@ -97,6 +97,12 @@ SKIPS = (
         "WriteSame1?.UnmapUnaligned WriteSame1?.InvalidDataOutSize",
         "LBPPB < 2",
         "needs a physical block of several logical ones",
+    ),
+    Rule(
+        "512n 512e 4Kn thick removable read-only",
+        "Sanitize.CryptoErase",
+        "CRYPTO_ERASE is not implemented according to REPORT_SUPPORTED_OPCODES",
+        "nothing is encrypted: there is no key to erase",
     ),
     Rule(
         "thick read-only",

@@ -47,7 +47,7 @@ def run_one(setup: Setup, test: str) -> Result:
         paths = ["/dev/vscsi0", "/dev/vscsi@second/0"][: 2 if test.startswith(TWO_PATHS) else 1]
         tool = [TOOL, "--dataloss", "--allow-sanitize", "--test", FAMILY + test, *paths]
         door = shlex.join(["vscsi-initiator", "run", "--initiator", "second", "--", *tool])
-        lun = f"0={folder}/disk,size={SIZE},{setup.keys}"
+        lun = f"0={setup.scheme}:{folder}/disk,size={SIZE},{setup.keys}"
         command = [str(BIN / "vscsi-target"), "-U", "-", "--lun", lun, "--run", f"exec {door}"]
         environment = {name: value for name, value in os.environ.items() if name != "VSCSI_URI"}
         if setup.name == "read-only":
