@@ -7,6 +7,7 @@ Knows how the program is entered. What only a process shows (signals, closed str
 import contextlib
 import io
 import os
+import shlex
 import sys
 from typing import Any
 from unittest import mock
@@ -14,6 +15,8 @@ from unittest import mock
 from programs import Done, Target, tool
 
 from initiator.cli import main
+
+_END = "=====status "
 
 
 def call(*words: object, data: bytes | None = None) -> Done:
@@ -48,8 +51,15 @@ def ours(target: Target, *words: object, **keywords: Any) -> str:
     return done.text
 
 
-def through_the_door(target: Target, program: str, *words: object) -> str:
-    """The text of a program of the system that has LUN 0 as /dev/vscsi0."""
-    done = target.initiator("run", "--", tool(program), *words, "/dev/vscsi0")
-    assert done.status in (0, 5), done.err  # 5: it asked for more than there is, and said what there is
-    return done.text
+def through_the_door(target: Target, *commands: tuple[str, ...]) -> list[str]:
+    """The texts of programs of the system that have LUN 0 as /dev/vscsi0, one after the other behind one door."""
+    lines = [shlex.join([tool(program), *words, "/dev/vscsi0"]) for program, *words in commands]
+    script = "\n".join(f"{line}; echo '{_END}'$?" for line in lines)
+    done = target.initiator("run", "--", "sh", "-c", script)
+    texts = []
+    for text in done.text.split(_END)[:-1]:
+        texts.append(text.partition("\n")[2] if texts else text)
+    statuses = [int(rest.partition("\n")[0]) for rest in done.text.split(_END)[1:]]
+    # 5: it asked for more than there is, and said what there is
+    assert len(texts) == len(commands) and set(statuses) <= {0, 5}, (statuses, done.err)
+    return texts

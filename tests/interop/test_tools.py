@@ -6,6 +6,7 @@ Those ask the same target, through `vscsi-initiator run`.
 
 import json
 import os
+import re
 
 import pytest
 from in_process import initiator, ours, through_the_door
@@ -32,20 +33,22 @@ def test_every_command_explains_itself(name):
 # ---- opcodes ----
 
 
-@pytest.mark.parametrize("options", [(), ("--rctd",), ("--compact",), ("--rctd", "--compact"), ("--alpha",)])
-def test_opcodes_reads_as_sg_opcodes(asked, options):
-    want = through_the_door(asked, "sg_opcodes", "--no-inquiry", "--pdt=0", *options)
-    assert ours(asked, "opcodes", *options) == want
+LISTS = [[], ["--rctd"], ["--compact"], ["--rctd", "--compact"], ["--alpha"]]
+ONES = ["0x28", "0x9e,0x10", "0xee", "0xa3,0x1f"]
 
 
-@pytest.mark.parametrize("opcode", ["0x28", "0x9e,0x10", "0xee", "0xa3,0x1f"])
-def test_one_opcode_reads_as_sg_opcodes(asked, opcode):
-    words = [f"--opcode={opcode.split(',')[0]}"] + [f"--sa={sa}" for sa in opcode.split(",")[1:]]
-    want = through_the_door(asked, "sg_opcodes", "--no-inquiry", "--pdt=0", "--rctd", *words)
-    got = ours(asked, "opcodes", "--rctd", "--opcode", opcode)
-    if opcode.startswith(("0xee", "0xa3")):  # a name is all that differs for what neither knows
-        want, got = ([line for line in text.splitlines() if "Command_name" not in line] for text in (want, got))
-    assert got == want
+def test_opcodes_reads_as_sg_opcodes(asked):
+    ask = ("sg_opcodes", "--no-inquiry", "--pdt=0")
+    theirs = through_the_door(asked, *((*ask, *options) for options in LISTS))
+    for options, want in zip(LISTS, theirs, strict=True):
+        assert ours(asked, "opcodes", *options) == want
+    ones = [[f"--opcode={one.split(',')[0]}", *(f"--sa={sa}" for sa in one.split(",")[1:])] for one in ONES]
+    theirs = through_the_door(asked, *((*ask, "--rctd", *words) for words in ones))
+    for one, want in zip(ONES, theirs, strict=True):
+        got = ours(asked, "opcodes", "--rctd", "--opcode", one)
+        if one.startswith(("0xee", "0xa3")):  # a name is all that differs for what neither knows
+            got, want = (re.sub("Command_name.*", "", text) for text in (got, want))
+        assert got == want
 
 
 def test_opcodes_json(asked):
@@ -64,9 +67,10 @@ def test_opcodes_json(asked):
 # ---- vpd ----
 
 
-@pytest.mark.parametrize("page", ["sv", "sn", "di", "ei", "bl", "bdc", "lbpv", "tpc"])
-def test_vpd_reads_as_sg_vpd(asked, page):
-    assert ours(asked, "vpd", "--page", page) == through_the_door(asked, "sg_vpd", f"--page={page}")
+def test_vpd_reads_as_sg_vpd(asked):
+    pages = ["sv", "sn", "di", "ei", "mpp", "tpc", "bl", "bdc", "lbpv"]
+    for page, want in zip(pages, through_the_door(asked, *(("sg_vpd", f"--page={p}") for p in pages)), strict=True):
+        assert ours(asked, "vpd", "--page", page) == want
 
 
 def test_every_page_of_a_target(asked):
@@ -80,25 +84,21 @@ def test_every_page_of_a_target(asked):
 
 
 def test_modes_reads_as_sdparm(asked):
-    theirs = through_the_door(asked, "sdparm").splitlines()[1:]  # the first line says who answers
-    assert ours(asked, "modes").splitlines() == theirs
-
-
-@pytest.mark.parametrize("page", ["rw", "ca", "ie"])
-def test_mode_pages_read_as_sdparm(asked, page):
-    theirs = through_the_door(asked, "sdparm", f"--page={page}").splitlines()
-    fields = [line.split()[:2] for line in theirs if line.startswith("  ")]
-    got = [line.split()[:2] for line in ours(asked, "modes", "--page", page).splitlines() if line.startswith("  ")]
+    pages = ["rw", "ca", "ie"]
+    usual, *theirs = through_the_door(asked, ("sdparm",), *(("sdparm", f"--page={page}") for page in pages))
+    assert ours(asked, "modes").splitlines() == usual.splitlines()[1:]  # the first line says who answers
     obsolete = {"COR_S", "HOC", "DSOC", "LBPERE", "MWR"}
-    fields = [field for field in fields if field[0] not in obsolete and len(field[0]) < 10]
-    assert [field for field in got if field[0] in {name for name, _ in fields}] == fields
+    for page, text in zip(pages, theirs, strict=True):
+        fields = dict(line.split()[:2] for line in text.splitlines() if line.startswith("  ") and "[cha" in line)
+        got = dict(line.split()[:2] for line in ours(asked, "modes", "--page", page).splitlines()[1:])
+        assert {name: value for name, value in fields.items() if name not in obsolete}.items() <= got.items()
 
 
 def test_modes_sets_saves_and_clears(disk):
     assert ours(disk, "modes", "--get", "WCE", "--quiet") == "1\n"
     assert ours(disk, "modes", "--set", "WCE=0") == ""
     assert ours(disk, "modes", "--get", "WCE") == "  WCE           0  [cha: y, def:  1, sav:  1]\n"
-    assert "WCE           0  [cha: y, def:  1, sav:  1]" in through_the_door(disk, "sdparm", "--get=WCE")
+    assert "WCE           0  [cha: y, def:  1, sav:  1]" in through_the_door(disk, ("sdparm", "--get=WCE"))[0]
     assert ours(disk, "modes", "--set", "WCE=0,SWP=1", "--save") == ""
     assert json.loads(ours(disk, "modes", "--get", "WCE,swp", "--json")) == {"wce": 0, "swp": 1}
     one_line(initiator(disk, "--lun", "0", "write", "--lba", "0", data=bytes(512)), 7, "write protected")
@@ -128,7 +128,7 @@ def test_unmap_and_lbas(two):
     ours(two, "unmap", "--lba", "0,1024", "--num", "512,8")
     assert ours(two, "read", "--blocks", "512") == "\0" * (512 * 512)
     listed = ours(two, "lbas")
-    assert listed == through_the_door(two, "sg_get_lba_status", "--maxlen=9999")
+    assert [listed] == through_the_door(two, ("sg_get_lba_status", "--maxlen=9999"))
     assert "[1] LBA: 0x0000000000000000  blocks:        512  deallocated" in listed
     answer = json.loads(ours(two, "lbas", "--json"))["lba_status_descriptors"]
     assert sum(row["blocks"] for row in answer) == 8192
@@ -199,14 +199,15 @@ def as_port(target, port, *words):
     return initiator(target, "--initiator-port", port, "persist", *words)
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_persist_reads_as_sg_persist(disk, question):
+def test_persist_reads_as_sg_persist(disk):
     for held in (False, True):
         if held:
             assert as_port(disk, "1", "--register", "--param-sark", "abc").status == 0
             assert as_port(disk, "2", "--register-ignore", "--param-sark", "def", "--param-aptpl").status == 0
             assert as_port(disk, "1", "--reserve", "--param-rk", "abc", "--prout-type", "5").status == 0
-        assert ours(disk, "persist", question) == through_the_door(disk, "sg_persist", question)
+        theirs = through_the_door(disk, *(("sg_persist", question) for question in QUESTIONS))
+        for question, want in zip(QUESTIONS, theirs, strict=True):
+            assert ours(disk, "persist", question) == want
 
 
 def test_persist_story(disk):
@@ -249,20 +250,22 @@ def test_persist_story(disk):
 # ---- logs, task management functions ----
 
 
-@pytest.mark.parametrize("options", [(), ("--repd",)])
-def test_functions_read_as_sg_opcodes(asked, options):
-    want = through_the_door(asked, "sg_opcodes", "--no-inquiry", "--pdt=0", "--tmf", *options)
-    assert ours(asked, "opcodes", "--tmf", *options) == want
+def test_functions_read_as_sg_opcodes(asked):
+    ask = ("sg_opcodes", "--no-inquiry", "--pdt=0", "--tmf")
+    assert [ours(asked, "opcodes", "--tmf"), ours(asked, "opcodes", "--tmf", "--repd")] == through_the_door(
+        asked, ask, (*ask, "--repd")
+    )
     assert json.loads(ours(asked, "opcodes", "--tmf", "--json"))["ats"] == 1
 
 
 def test_log_pages_read_as_sg_logs(asked):
     pages = json.loads(ours(asked, "logs", "--all", "--json"))["log_pages"]
     assert (0x0D, 0) in {(page["page_code"], page["subpage_code"]) for page in pages}
-    for page in pages:
-        assert page["page_name"], page
-        want = through_the_door(asked, "sg_logs", f"--page={page['page_code']:#x}").splitlines()[1:]
-        assert ours(asked, "logs", "--page", f"{page['page_code']:#x}").splitlines() == want
+    assert all(page["page_name"] for page in pages)
+    codes = [f"{page['page_code']:#x}" for page in pages if page["page_code"] != 0x19]  # that counts on meanwhile
+    theirs = through_the_door(asked, *(("sg_logs", f"--page={code}") for code in codes))
+    for code, want in zip(codes, theirs, strict=True):
+        assert ours(asked, "logs", "--page", code).splitlines() == want.splitlines()[1:]
     one_line(initiator(asked, "logs", "--page", "0x3e"), 5, "invalid field in cdb")
     one_line(initiator(asked, "logs", "--page", "lbp", "--all"), 31, "--page")
     one_line(initiator(asked, "logs", "--page", "zz"), 1, "zz")

@@ -81,9 +81,9 @@ _RESOURCE_COUNT = {"resource_count": be32(4), "scope": bits(8, 1, 0)}
 
 SUPPORTED = Page(0x00, "Supported log pages", "sp")
 SUPPORTED_SUBPAGES = Page(0x00, "Supported log pages and subpages", "ssp", subpage=ALL_SUBPAGES)
-WRITE_ERRORS = Page(0x02, "Write error counters", "we", *_ERROR_COUNTERS)
-READ_ERRORS = Page(0x03, "Read error counters", "re", *_ERROR_COUNTERS)
-VERIFY_ERRORS = Page(0x05, "Verify error counters", "ve", *_ERROR_COUNTERS)
+WRITE_ERRORS = Page(0x02, "Write error", "we", *_ERROR_COUNTERS)
+READ_ERRORS = Page(0x03, "Read error", "re", *_ERROR_COUNTERS)
+VERIFY_ERRORS = Page(0x05, "Verify error", "ve", *_ERROR_COUNTERS)
 NON_MEDIUM_ERRORS = Page(0x06, "Non medium", "nm", Parameter(0x0000, "Non-medium error count"))
 BLOCK_PROVISIONING = Page(
     0x0C, "Logical block provisioning", "lbp",
