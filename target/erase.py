@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What SANITIZE does to the blocks of a unit: patterns written over all of them, or holes punched.
+"""What SANITIZE and FORMAT UNIT do to the blocks of a unit: patterns written over all of them, or holes punched.
 
 Each is a `Work`, so that it survives a restart. Knows units and stores. Must not know CDBs or parameter lists.
 """
@@ -8,9 +8,11 @@ from typing import Any
 
 from target.lu import LogicalUnit
 from target.operation import Work, work
+from target.protection import Protection
 from vscsi.scsi import sense
 
 ERASE_BLOCKS_AT_ONCE = 1 << 17
+_CAPACITY_CHANGED = sense.CAPACITY_DATA_HAS_CHANGED.asc << 8 | sense.CAPACITY_DATA_HAS_CHANGED.ascq
 
 
 class _Sanitize(Work):
@@ -90,3 +92,35 @@ class BlockErase(_Sanitize):
         blocks = min(ERASE_BLOCKS_AT_ONCE, self.unit.blocks - done)
         self.unit.trim_raw(done, blocks)
         return done + blocks
+
+
+@work
+class Format(Overwrite):
+    """One pattern over every block, then the type of protection; zeros are holes where that is the same."""
+
+    kind = "format"
+    running = sense.NOT_READY_FORMAT_IN_PROGRESS
+    failed = sense.FORMAT_COMMAND_FAILED
+    _nexus: int | None = None
+
+    @classmethod
+    def to(cls, unit: LogicalUnit, protection: int, pattern: bytes, *, nexus: int) -> "Format":
+        """`nexus` has asked for it, and need not be told."""
+        made = cls(unit, {"pattern": pattern.hex(), "passes": 1, "invert": False, "protection": protection})
+        made._nexus = nexus
+        return made
+
+    def step(self, done: int) -> int:
+        if any(self._block) or not self.unit.zeroing:
+            return super().step(done)
+        blocks = min(ERASE_BLOCKS_AT_ONCE, self.unit.blocks - done)
+        self.unit.trim_raw(done, blocks)
+        return done + blocks
+
+    def finish(self) -> None:
+        super().finish()
+        unit, type_ = self.unit, int(self.parameters["protection"])
+        if type_ != unit.protection_type:
+            unit.part(Protection).set_type(type_)
+            assert unit.device is not None
+            unit.device.attention(_CAPACITY_CHANGED, besides=self._nexus, unit=unit)
