@@ -107,6 +107,8 @@ class Medium(Part):
         with self._lock:
             if self.present:
                 raise StoreError("there is a medium: eject it first")
+            if unit.protection_type:
+                raise StoreError("the unit has protection information, which belongs to the medium it has")
             if store.fd is None or old.fd is None:
                 raise StoreError("only images with a file descriptor can be changed")
             if (store.is_direct, store.is_block_device) != (old.is_direct, old.is_block_device):

@@ -6,6 +6,7 @@ Layouts are in `vscsi.scsi.mode`, mechanics in `modes.py`. A new page is a new f
 
 from target.lu import LogicalUnit
 from target.modes import Values, mode_page
+from target.protection import Protection
 from vscsi.scsi import mode
 
 _UNLIMITED = 0xFFFF
@@ -29,11 +30,13 @@ def caching(unit: LogicalUnit) -> Values:
 def _obey_control(unit: LogicalUnit, values: Values) -> bool:
     """SWP: what is cached is written first (SPC-4 7.5.10)."""
     unit.descriptor_sense = bool(values["d_sense"])
+    protection = unit.part(Protection)
+    protection.ato, protection.dpicz = bool(values["ato"]), bool(values["dpicz"])
     was, unit.software_write_protected = unit.software_write_protected, bool(values["swp"])
     return unit.software_write_protected and not was
 
 
-@mode_page(mode.CONTROL, changeable=("d_sense", "nuar", "swp"), obey=_obey_control)
+@mode_page(mode.CONTROL, changeable=("d_sense", "nuar", "swp", "dpicz", "ato"), obey=_obey_control)
 def control(unit: LogicalUnit) -> Values:
     """NUAR is looked up where a reservation is released."""
     return {

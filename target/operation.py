@@ -143,7 +143,8 @@ class Operation(Part):
             return
         log.info("lun %d: %s goes on", self.unit.lun, work.kind)
         with self._lock:
-            self._launch(Run(work, int(document.get("done", 0))), bool(document.get("ause")))
+            done = int(document.get("done", 0)) if document.get("blocks") == self.unit.blocks else 0
+            self._launch(Run(work, done), bool(document.get("ause")))
 
     def shutdown(self) -> None:
         self._pause.set()
@@ -218,10 +219,13 @@ class Operation(Part):
 
     def _steps(self, run: Run, ause: bool) -> bool:
         """False if it has been paused."""
-        saved = time.monotonic()
+        saved, blocks = time.monotonic(), self.unit.blocks
         while run.done < run.work.total:
             if self._stopped():
                 return False
+            if blocks != self.unit.blocks:
+                run.done, blocks = 0, self.unit.blocks  # the image has been resized: from the beginning
+                continue
             run.done = run.work.step(run.done)
             self._tell(run)
             if time.monotonic() - saved >= SAVE_SECONDS:
@@ -235,7 +239,10 @@ class Operation(Part):
     # ---- what is remembered ----
 
     def _save(self, work: Work, done: int, ause: bool, *, failed: bool = False) -> dict[str, Any]:
-        document = {"kind": work.kind, "parameters": work.parameters, "done": done, "ause": ause, "failed": failed}
+        document = {
+            "kind": work.kind, "parameters": work.parameters, "blocks": self.unit.blocks, "done": done, "ause": ause,
+            "failed": failed,
+        }  # fmt: skip
         self.unit.state.save(DOCUMENT, document)
         return document
 

@@ -182,6 +182,11 @@ class Protection(Part):
         os.ftruncate(fd, self.unit.blocks * PI_NBYTES)
         os.fsync(fd)
 
+    def resize(self) -> None:
+        """The unit has another number of blocks: those that come back some day are new. OSError."""
+        if self.unit.protection_type:
+            os.ftruncate(self._open(), self.unit.blocks * PI_NBYTES)
+
     def flush(self) -> None:
         """Makes everything stored durable. OSError."""
         if self._fd >= 0:

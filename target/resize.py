@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from target.medium import Medium
+from target.protection import Protection
 from vscsi.scsi import sense
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def follow(unit: "LogicalUnit") -> bool:
         return False
     log.info("lun %d: %s has %d blocks now, it had %d", unit.lun, unit.name, blocks, unit.blocks)
     unit.blocks = blocks
+    unit.part(Protection).resize()
     if not blocks:
         log.error("lun %d: %s is empty: the unit is not ready until it has a size again", unit.lun, unit.name)
         unit.set_state(sense.NOT_READY_MANUAL_INTERVENTION_REQUIRED)

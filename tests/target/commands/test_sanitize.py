@@ -310,3 +310,21 @@ def test_what_cannot_be_remembered_is_not_begun(tmp_path: Path, monkeypatch: pyt
     do_command_fail(device, raw, sense.SPACE_ALLOCATION_FAILED, data_out=data)
     assert not store.calls and not device.operations
     do_command(device, cdb.TEST_UNIT_READY.build())
+
+
+def test_a_unit_that_grows_meanwhile_is_done_from_the_beginning(tmp_path: Path) -> None:
+    """What is new may lie anywhere behind; what is done is simply done again."""
+    device = Held()
+    unit = device.units[0]
+    unit.blocks //= 2
+    device.go()
+    assert device.memory.data[: unit.blocks * SIZE] == b"Z" * SIZE * unit.blocks
+    first, _ = failed(0, tmp_path)
+    document = first.units[0].state.load("operation")
+    assert document is not None
+    first.units[0].state.save("operation", document | {"failed": False, "done": BLOCKS - 1, "blocks": BLOCKS - 1})
+    first.close()
+    again = FakeDevice(store=(store := Passes()), state=tmp_path)
+    run = again.units[0].part(Operation)._run
+    assert run is None or run.ended.wait(10)
+    assert store.data == b"Z" * SIZE * BLOCKS
