@@ -17,6 +17,7 @@ from target import errors
 from target.lunspec import LunSpec
 from target.native import ffi, lib
 from target.part import KINDS, Nexus, P, Part
+from target.pi import PI_NBYTES
 from target.protection import Protection
 from target.state import State
 from target.stores import Can, Store, StoreError, StoreSpec, open_store
@@ -74,7 +75,6 @@ class LogicalUnit:
         self.prefetch_met = spec.prefetch == "met"
         """PRE-FETCH ends with CONDITION MET."""
         self.descriptor_sense = self.blocks > 1 << 32  # fixed format has no room for such an LBA
-        self.max_transfer_blocks = MAX_TRANSFER_NBYTES // self.block_nbytes
         self.max_write_same_blocks = MAX_WRITE_SAME_BLOCKS
         self.max_compare_and_write_blocks = MAX_COMPARE_AND_WRITE_BLOCKS
         self.unmap_granularity_blocks = (
@@ -85,15 +85,21 @@ class LogicalUnit:
         """What every other command ends with while a long operation has the unit."""
         self.sync_failed = False
         self.state = State(_state_folder(spec, store, self.readonly))
-        self.protection_type = 0
-        """1 to 3: formatted with protection information of that type; 0: without."""
+        self.set_protection(0)
         self.device: TargetDevice | None = None
         """What the unit belongs to; there from `start` on."""
         self._parts: dict[type[Part], Part] = {}
         self._parts_lock = threading.RLock()
         self._sync_lock = threading.Lock()
         self._closed = False
-        self.protection_type = self.part(Protection).format_of(spec.protection)
+        self.set_protection(self.part(Protection).format_of(spec.protection))
+
+    def set_protection(self, type_: int) -> None:
+        """1 to 3: formatted with protection information of that type; 0: without. Who tells the core is the caller."""
+        self.protection_type = type_
+        whole = max(1, self.physical_block_nbytes // self.block_nbytes)
+        beside = PI_NBYTES if type_ else 0  # which has to fit into one SRP_CMD with the block
+        self.max_transfer_blocks = MAX_TRANSFER_NBYTES // (self.block_nbytes + beside) // whole * whole
 
     def part(self, kind: type[P]) -> P:
         """The unit's only part of that kind, made when it is first asked for."""

@@ -72,7 +72,7 @@ class Protection(Part):
         """The unit is of this type from now on, durably; every block is unchecked. OSError."""
         self.forget_all()
         self.unit.state.save(DOCUMENT, {"protection": type_})
-        self.unit.protection_type = type_
+        self.unit.set_protection(type_)
         if self.unit.device is not None:
             self.unit.device.refresh(self.unit)
 
@@ -80,7 +80,7 @@ class Protection(Part):
         unit = self.unit
         type_ = self.format_of(unit.protection_type or None)
         if type_ != unit.protection_type:
-            unit.protection_type = type_
+            unit.set_protection(type_)
             assert unit.device is not None
             unit.device.refresh(unit)
         if type_ and unit.state.load(DOCUMENT) is None:

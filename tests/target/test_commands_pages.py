@@ -199,7 +199,7 @@ def test_page_control(device: FakeDevice) -> None:
     changed = {(code, subpage): raw for code, subpage, raw in mode.pages_of(pages)}
     assert {key for key, raw in changed.items() if any(raw[2:])} == {(8, 0), (0x0A, 0)}
     assert changed[8, 0][2] == 0x04
-    assert changed[0x0A, 0][2:6].hex() == "04080800"
+    assert changed[0x0A, 0][2:6].hex() == "0c080880"
     assert modes(device, 0x3F, pc=3) == current
 
 
