@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from target.lu import LogicalUnit
 
 _TOTAL_BYTES, _TOTAL_UNCORRECTED = 0x0005, 0x0006
-_GENERAL_ACCESS = 0x0001
+_GENERAL_ACCESS, _IDLE_TIME, _TIME_INTERVAL = 0x0001, 0x0002, 0x0003
 
 
 class Statistics(Part):
@@ -74,7 +74,8 @@ def write_errors(unit: "LogicalUnit") -> Mapping[int, Mapping[str, Value]]:
 
 @log_page(log.STATISTICS, reset=_clear_all)
 def statistics(unit: "LogicalUnit") -> Mapping[int, Mapping[str, Value]]:
-    """Blocks are received by writes and transmitted by reads. Intervals are zero: no time is measured."""
+    """Blocks are received by writes and transmitted by reads. No time is measured: an interval is zero seconds, and
+    there are none. The parameters that say so are there all the same, for programs that count on them."""
     counts = unit.part(Statistics).of(log.STATISTICS)
     return {
         _GENERAL_ACCESS: {
@@ -82,5 +83,7 @@ def statistics(unit: "LogicalUnit") -> Mapping[int, Mapping[str, Value]]:
             "number_of_write_commands": counts.writes,
             "number_of_logical_blocks_received": counts.blocks_written,
             "number_of_logical_blocks_transmitted": counts.blocks_read,
-        }
+        },
+        _IDLE_TIME: {},
+        _TIME_INTERVAL: {},
     }

@@ -162,7 +162,9 @@ def test_error_counters(device: FakeDevice) -> None:
 
 def test_general_statistics(device: FakeDevice) -> None:
     device.counted[0] = Counts(10, 20, 100, 200, 1, 2)
-    _, (found,) = log.decode(log_sense(device, 0x19))
+    _, (found, idle, interval) = log.decode(log_sense(device, 0x19))
+    assert (idle.code, interval.code) == (2, 3)
+    assert not any(idle.raw[4:] + interval.raw[4:]), "no time is measured"
     values = log.STATISTICS.parameters[1].decode(found.raw)
     assert list(values.values()) == [10, 20, 200, 100, 0, 0, 0, 0]
 
@@ -176,3 +178,4 @@ def test_sg_logs_reads_every_page(device: FakeDevice) -> None:
         text = done.stdout.decode()
         assert text.strip()
         assert "bad" not in text.lower()
+        assert "unable to decode" not in text.lower()
