@@ -136,11 +136,14 @@ class Disk:
         return {name: value for name, value in found.items() if isinstance(value, int)}
 
     def look(self) -> Facts:
-        """The facts as they are now: asks whether anything has changed. What is known, if the target is gone."""
+        """The facts as they are now: asks whether anything has changed. What was known, if the target is gone."""
         try:
             self._do(lambda: self.lun.execute(cdb_.TEST_UNIT_READY.build()))
             return self.facts
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ENOMEDIUM:
+                self._facts = None
+                self.lun.refresh()
             if self._facts is not None:
                 return self._facts
             raise

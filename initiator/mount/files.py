@@ -67,17 +67,21 @@ class Files:
             mode = stat.S_IFDIR | (0o555 if self._shared else 0o500)
             return {**times, "st_mode": mode, "st_nlink": 2, "st_mtime": self._began_ns}
         number = self._number(path)
-        facts = self._disks[number][1].look()
         mode = 0o444 if self._shared else 0o400
-        if not facts.readonly:
-            mode |= mode >> 1
+        try:
+            facts = self._disks[number][1].look()
+            nbytes, block = facts.nbytes, facts.block_nbytes
+            if not facts.readonly:
+                mode |= mode >> 1
+        except OSError:  # no medium: open says so; here it would only spoil the list
+            nbytes, block = 0, STAT_BLOCK
         return {
             **times,
             "st_mode": stat.S_IFREG | mode,
             "st_nlink": 1,
-            "st_size": facts.nbytes,
-            "st_blocks": facts.nbytes // STAT_BLOCK,
-            "st_blksize": max(4096, facts.block_nbytes),
+            "st_size": nbytes,
+            "st_blocks": nbytes // STAT_BLOCK,
+            "st_blksize": max(4096, block),
             "st_mtime": self._written_ns[number],
         }
 
