@@ -15,7 +15,7 @@ from target.native import ffi, lib
 
 SECONDS = float(os.environ.get("VSCSI_STRESS_SECONDS", "0"))
 SEED = int(os.environ.get("VSCSI_STRESS_SEED", random.randrange(1 << 32)))
-UPDATES = 150 + int(SECONDS * 500)
+UPDATES = 1500 + int(SECONDS * 1500)
 BLOCKS = 16
 """Each half of a locked update writes 8 of them."""
 WRITTEN = 64
