@@ -94,6 +94,22 @@ def test_both_see_the_same(both):
         assert times == sorted(times)
 
 
+def test_command_that_waits_for_a_range_shows_its_data_once(both):
+    conversation = both()
+    disk, device = conversation.initiator.lun(0), conversation.target.server.device
+    disk.flush()
+    data = os.urandom(3 * BLOCK)
+    with device.locked(device.units[0], 0, 8):
+        writer = threading.Thread(target=disk.write, args=(5, data))
+        writer.start()
+        writer.join(0.1)
+        assert writer.is_alive()
+    writer.join()
+    at_target, at_initiator = conversation.stop()
+    assert exchanges(at_target) == exchanges(at_initiator)
+    assert [pdu.data for pdu in at_target.pdus if pdu.opcode == DATA_OUT] == [data]
+
+
 def test_from_many_threads(both):
     conversation = both()
     disk = conversation.initiator.lun(0)
