@@ -202,6 +202,17 @@ class Machine(RuleBasedStateMachine):
         got = self.pr_out(n, 6 if ignore else 0, encode_out(key, new, transportids=ids, aptpl=aptpl))
         self.expect(n, None, got, lambda: self.model.register(n, key, new, ignore, aptpl, more))
 
+    @rule(n=st.sampled_from((1, 2, 3)), new=st.integers(0, 3), aptpl=st.booleans())
+    def join_or_leave(self, n: int, new: int, aptpl: bool) -> None:
+        got = self.pr_out(n, 6, encode_out(0, new, aptpl=aptpl))
+        self.expect(n, None, got, lambda: self.model.register(n, 0, new, True, aptpl, []))
+
+    @rule(kind=KIND)
+    def whoever_may_takes_it(self, kind: int) -> None:
+        """So that there is something to lose."""
+        if self.model.key.keys() & {1, 2, 3}:
+            self.reserve_rightly(min(self.model.key.keys() & {1, 2, 3}), kind)
+
     @rule(n=st.sampled_from((1, 2, 3)), key=KEYS, kind=KIND)
     def reserve(self, n: int, key: int, kind: int) -> None:
         self.expect(n, key, self.pr_out(n, 1, encode_out(key), kind), lambda: self.model.reserve(n, kind))
