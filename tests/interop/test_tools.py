@@ -189,6 +189,25 @@ def test_sanitize(two, folder):
     one_line(initiator(two, "sanitize", "--block", "--znr", "--quick"), 5, "invalid field in cdb")
 
 
+# ---- format ----
+
+
+def test_format(serve, folder):
+    (folder / "disk.img").write_bytes(os.urandom(1 << 20))
+    target = serve(f"0={folder / 'disk.img'}")
+    answer = json.loads(ours(target, "format", "--quick", "--json", "--poll", "0.05"))
+    assert answer == {"protection_type": 0, "finished": True}
+    assert initiator(target, "read").out == bytes(1 << 20)
+    done = initiator(target, "format", "--quick", "--pi", "1", "--poll", "0.05")
+    assert (done.status, done.err) == (0, "FORMAT UNIT Complete\n"), done.err
+    capacity = json.loads(ours(target, "readcap", "--long", "--json"))
+    assert (capacity["prot_en"], capacity["p_type"]) == (1, 0)
+    assert ours(target, "format", "--quick", "--wait") == ""
+    assert json.loads(ours(target, "readcap", "--long", "--json"))["prot_en"] == 0
+    one_line(initiator(target, "format", "--quick", "--size", "520"), 5, "parameter list")
+    one_line(initiator(target, "format", "--quick", "--pi", "4"), 1, "out of range")
+
+
 # ---- persist ----
 
 QUESTIONS = ["--read-keys", "--read-reservation", "--report-capabilities", "--read-full-status"]
