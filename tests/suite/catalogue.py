@@ -105,17 +105,23 @@ SKIPS = (
         "nothing is encrypted: there is no key to erase",
     ),
     Rule(
-        "thick read-only",
+        "thick",
         "GetLBAStatus.UnmapSingle Inquiry.BlockLimits Unmap.* WriteSame1?.Unmap* WriteSame1?.InvalidDataOutSize",
         "fully provisioned",
+        "the disk is fully provisioned: it has nothing to unmap",
+    ),
+    Rule(
+        "thick",
+        "GetLBAStatus.Simple GetLBAStatus.BeyondEol Unmap.VPD",
+        "^(GET_LBA_STATUS|GETLBASTATUS|UNMAP) is not implemented",
         "the disk is fully provisioned: it has nothing to unmap",
     ),
 )
 """Skips that are right."""
 
 WRITERS = """
-CompareAndWrite.* ExtendedCopy.* MultipathIO.* OrWrite.* Sanitize.* Unmap.* Write10.* Write12.* Write16.*
-WriteAtomic16.* WriteSame10.* WriteSame16.* WriteVerify10.* WriteVerify12.* WriteVerify16.*
+CompareAndWrite.* ExtendedCopy.* GetLBAStatus.UnmapSingle MultipathIO.* OrWrite.* Sanitize.* Unmap.*
+Write10.* Write12.* Write16.* WriteAtomic16.* WriteSame10.* WriteSame16.* WriteVerify10.* WriteVerify12.* WriteVerify16.*
 """
 
 FAILURES = (
