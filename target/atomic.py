@@ -7,6 +7,7 @@ CDBs. Whoever calls has the blocks locked.
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,8 @@ class AtomicWrites(Part):
         unit = self.unit
         try:
             record = journal.load()
+            if record is not None:
+                record = self._translated(record, unit.store.reveal)
             if record is None:
                 if writable:
                     journal.clear()
@@ -88,6 +91,11 @@ class AtomicWrites(Part):
             unit.set_state(sense.WRITE_ERROR)
         finally:
             journal.close()
+
+    @staticmethod
+    def _translated(record: Record, how: Callable[[bytes, int], bytes]) -> Record:
+        """The journal holds nothing that an encrypted image hides."""
+        return Record(record.offset, how(record.new, record.offset), how(record.old, record.offset))
 
     def _belongs(self, record: Record) -> bool:
         unit, size = self.unit, self.unit.block_nbytes
@@ -120,7 +128,7 @@ class AtomicWrites(Part):
                 self._attempt(record)
                 return
             journal = self._opened()
-            journal.commit(record)
+            journal.commit(self._translated(record, unit.store.conceal))
             self._attempt(record)
             # The blocks may be written anew as soon as they are unlocked: the record must be gone for good by then.
             try:

@@ -115,6 +115,14 @@ class Store:
         """Cuts the range, from front to back and without gaps, into (offset, nbytes, whether it has space)."""
         yield offset, nbytes, True
 
+    def conceal(self, data: bytes, offset: int) -> bytes:
+        """What is written to that place in a form that may be kept outside of the store: encrypted if the store is."""
+        return data
+
+    def reveal(self, data: bytes, offset: int) -> bytes:
+        """What `conceal` was given; OSError or nonsense if that was not of this store."""
+        return data
+
     def used(self) -> int | None:
         """Bytes that have space of their own now; None: nobody knows."""
         return None

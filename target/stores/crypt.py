@@ -48,7 +48,7 @@ class CryptStore(Store):
         self.nbytes, self.physical_nbytes, self.rotational = inner.nbytes, inner.physical_nbytes, inner.rotational
         self.identity, self.path, self.is_direct = f"crypt:{inner.identity}", inner.path, inner.is_direct
         self.warnings = inner.warnings
-        self.can = inner.can
+        self.can, self.trim_nbytes = inner.can, inner.trim_nbytes
         if Can.WRITE in self.can:
             self.can |= Can.ERASE_KEY
         self._state = State(Path(f"{inner.path}.vscsi"))
@@ -97,6 +97,27 @@ class CryptStore(Store):
 
     def extents(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, bool]]:
         return self._inner.extents(offset, nbytes)
+
+    def conceal(self, data: bytes, offset: int) -> bytes:
+        return self._encrypt(data, offset // SECTOR)
+
+    def reveal(self, data: bytes, offset: int) -> bytes:
+        return self._decrypt(data, offset // SECTOR)
+
+    def reserve(self, offset: int, nbytes: int) -> None:
+        self._inner.reserve(offset, nbytes)
+
+    def used(self) -> int | None:
+        return self._inner.used()
+
+    def free(self) -> int | None:
+        return self._inner.free()
+
+    def prefetch(self, offset: int, nbytes: int) -> None:
+        self._inner.prefetch(offset, nbytes)
+
+    def evict(self, offset: int, nbytes: int) -> None:
+        self._inner.evict(offset, nbytes)
 
     def buffer(self, nbytes: int) -> memoryview:
         return self._inner.buffer(nbytes)

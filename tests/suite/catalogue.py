@@ -121,7 +121,8 @@ SKIPS = (
 
 WRITERS = """
 CompareAndWrite.* ExtendedCopy.* GetLBAStatus.UnmapSingle MultipathIO.* OrWrite.* Sanitize.* Unmap.*
-Write10.* Write12.* Write16.* WriteAtomic16.* WriteSame10.* WriteSame16.* WriteVerify10.* WriteVerify12.* WriteVerify16.*
+Write10.* Write12.* Write16.* WriteAtomic16.* WriteSame10.* WriteSame16.*
+WriteVerify10.* WriteVerify12.* WriteVerify16.*
 """
 
 FAILURES = (

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from target import journal
 from target.journal import Journal, Record
+from target.lu import open_lu
+from target.lunspec import parse
 from target.stores.file import FileStore
 from vscsi.scsi import cdb, sense
 
@@ -294,6 +296,33 @@ def untorn(found: bytes, first: bytes, old: bytes, new: bytes) -> bool:
 def left_behind(path: Path, record: Record) -> None:
     journal_of(path).parent.mkdir()
     journal_of(path).write_bytes(record.encode())
+
+
+def test_the_journal_of_an_encrypted_image_is_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography")
+    path = tmp_path / "disk.img"
+    open_lu(parse(f"0=crypt:{path},size=64k")).close()
+    secret, put, kept = b"secret" * 100, Journal._put, []
+
+    def copied(self: Journal, data: bytes) -> None:
+        kept.append(data)
+        put(self, data)
+
+    device = FakeDevice(f"0=crypt:{path}")
+    raw = cdb.WRITE_ATOMIC_16.build(lba=LBA, transfer_length=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_put", copied)
+        do_command(device, raw, secret.ljust(1024, b"\0"))
+        do_command(device, raw, bytes(1024))
+    device.close()
+    assert len(kept) == 2
+    assert not any(b"secret" in data for data in kept)
+    journal_of(path).write_bytes(kept[0])  # as if the first had not come to its end
+    again = FakeDevice(f"0=crypt:{path}")
+    assert "atomic.unused" not in [p.name for p in journal_of(path).parent.iterdir()]
+    found = do_command(again, cdb.READ_10.build(lba=LBA, transfer_length=2)).data_in
+    assert found == secret.ljust(1024, b"\0")
+    again.close()
 
 
 def test_a_record_of_another_image_is_not_carried_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
