@@ -138,6 +138,8 @@ def _body(argv: Sequence[str]) -> int:
             f"{args.command} sends SCSI commands; --protocol blkif goes only with read, write and sync",
             ExitStatus.CONTRADICTING_OPTIONS,
         )
+    if args.snaplen and args.pcap is None:
+        raise CliError("--snaplen goes only with --pcap", ExitStatus.CONTRADICTING_OPTIONS)
     if args.pcap is not None and args.protocol == "blkif":
         raise CliError(
             "--pcap shows SCSI commands: it does not go with --protocol blkif", ExitStatus.CONTRADICTING_OPTIONS

@@ -144,6 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(args: argparse.Namespace) -> int:
     if args.check and args.run is not None:
         raise CliError("--check serves nothing: it cannot be given with --run", ExitStatus.CONTRADICTING_OPTIONS)
+    if args.snaplen and args.pcap is None:
+        raise CliError("--snaplen goes only with --pcap", ExitStatus.CONTRADICTING_OPTIONS)
     for text in args.debug:
         try:
             debug.set_flag(text)

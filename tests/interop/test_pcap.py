@@ -223,3 +223,8 @@ def test_mistakes_are_one_line(serve, folder):
     assert done.status == 15 and done.err.count("\n") == 1
     done = target.initiator("--protocol", "blkif", "--pcap", folder / "f", "read")
     assert done.status == 31 and "--pcap" in done.err
+    for done in (
+        target.initiator("--snaplen", "100", "turs"),
+        run(BIN / "vscsi-target", "--snaplen", "100", "--lun", "0=mem:1M", "-U", "-", "--run", "true"),
+    ):
+        assert done.status == 31 and done.err.count("\n") == 1 and "--pcap" in done.err
