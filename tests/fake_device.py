@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A target device without rings for tests of commands: feeds CDBs to `execute` and looks at what comes back."""
 
+import itertools
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +91,8 @@ class FakeDevice(TargetDevice):
         self.lock_log: list[tuple[int, int, int]] = []
         for text in luns or ("0=mem:1M",):
             spec = parse(text)
-            opened = store or open_store(spec.store, StoreSpec("", spec.readonly, spec.cache, discard=spec.discard))
+            wanted = StoreSpec("", spec.readonly, spec.cache, spec.size, discard=spec.discard)
+            opened = store or open_store(spec.store, wanted)
             unit = LogicalUnit(spec, opened)
             if state is not None:
                 unit.state = State(state / str(spec.lun))
@@ -178,14 +181,23 @@ class FakeDevice(TargetDevice):
             unit.close()
 
 
-SETUPS = ("0=mem:1M", "0=mem:1M,removable=on", "0=mem:1M,protection=2")
-"""Between them these units have every command; a command that none of them has needs one more here."""
+SETUPS = ("0=mem:1M", "0=mem:1M,removable=on", "0=mem:1M,protection=2", "0=crypt:NEW,size=1M")
+"""Between them these units have every command; a command that none of them has needs one more here. To be made with
+`fresh`."""
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="vscsi-setups-")
+_images = itertools.count()
+
+
+def fresh(text: str) -> str:
+    """The specification of a unit, with an image of its own where it says NEW."""
+    return text.replace("NEW", f"{_FOLDER.name}/{next(_images)}.img")
 
 
 def spec_with(handler: Handler) -> str:
     """The first of `SETUPS` that has a command."""
     for text in SETUPS:
-        device = FakeDevice(text)
+        device = FakeDevice(fresh(text))
         found = handler.supported(device.units[0])
         device.close()
         if found:

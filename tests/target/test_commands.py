@@ -5,7 +5,16 @@ import dataclasses
 from collections.abc import Iterator
 
 import pytest
-from fake_device import FakeDevice, FakePort, do_command, do_command_fail, do_command_in, is_service_action, spec_with
+from fake_device import (
+    FakeDevice,
+    FakePort,
+    do_command,
+    do_command_fail,
+    do_command_in,
+    fresh,
+    is_service_action,
+    spec_with,
+)
 
 from target import commands
 from target.commands import table
@@ -88,7 +97,7 @@ def test_unknown_commands(device: FakeDevice) -> None:
 
 @pytest.mark.parametrize("handler", commands.handlers().values(), ids=lambda h: h.row.symbol)
 def test_every_reserved_bit_is_pointed_at(handler: table.Handler) -> None:
-    device, row = FakeDevice(spec_with(handler)), handler.row
+    device, row = FakeDevice(fresh(spec_with(handler))), handler.row
     accept = row.accept_map(handler.unsupported_everywhere())
     for place in range(8, 8 * row.nbytes):
         byte, bit = place // 8, 7 - place % 8
@@ -333,7 +342,7 @@ def test_bad_reporting_options(device: FakeDevice) -> None:
 
 @pytest.mark.parametrize("handler", commands.handlers().values(), ids=lambda h: h.row.symbol)
 def test_usage_maps_are_what_the_target_accepts(handler: table.Handler) -> None:
-    device, row = FakeDevice(spec_with(handler)), handler.row
+    device, row = FakeDevice(fresh(spec_with(handler))), handler.row
     fields = {"requested_operation_code": row.opcode, "requested_service_action": row.sa or 0}
     data = rsoc(device, reporting_options=3, **fields)
     assert data[1] & 7 == 3

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fake_device import SETUPS, FakeDevice, is_service_action, spec_with
+from fake_device import SETUPS, FakeDevice, fresh, is_service_action, spec_with
 from memory_store import BLOCKS, SIZE, Memory, block
 
 from initiator import Initiator, ScsiError
@@ -61,9 +61,9 @@ def test_the_native_core_and_python_reject_the_same_bits_alike(serve: Serve) -> 
     """Every reserved bit of every command, over the ring and in Python: byte for byte the same sense data."""
     asked = 0
     for setup in SETUPS:
-        device = FakeDevice(setup)
+        device = FakeDevice(fresh(setup))
         rows = [handler for handler in commands.handlers().values() if spec_with(handler) == setup]
-        with Initiator(serve(open_lu(parse(setup)))) as initiator:
+        with Initiator(serve(open_lu(parse(fresh(setup))))) as initiator:
             initiator.execute(0, cdb.TEST_UNIT_READY.build())  # takes the power-on attention away
             for handler in rows:
                 asked += _reject_alike(initiator, device, handler)
