@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from initiator.text import sense_codes
 from vscsi.scsi import sense
 
 KEYS = (
@@ -25,6 +26,9 @@ def additional(asc: int, ascq: int) -> str | None:
     known = sense.lookup(asc, ascq)
     if known:
         return known.name.capitalize()
+    newer = sense_codes.words(asc, ascq)
+    if newer:
+        return newer
     from pyscsi.pyscsi.scsi_sense import sense_ascq_dict
 
     words = sense_ascq_dict.get(asc << 8 | ascq)

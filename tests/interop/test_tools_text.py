@@ -2,6 +2,7 @@
 """Tools that need no target, beside those of sg3_utils: the same bytes in a file, the same text letter for letter."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -89,6 +90,20 @@ def test_sense_of_other_things():
     one_line(call("sense"), 31, "bytes")
     one_line(call("sense", "--status", "x1"), 1, "x1")
     one_line(call("sense", "--file", "/nowhere/at/all"), 15, "/nowhere/at/all")
+
+
+def test_every_code_that_sg3_utils_knows_is_known():
+    from initiator.text.sense import additional
+
+    gone = {0x40, 0x41, 0x42}  # what SCSI-1 disks said of their own parts
+    for asc in range(0x80):
+        for ascq in range(0x100):
+            theirs = library().additional_sense(asc, ascq)
+            if theirs.startswith("Additional sense: ") and not theirs.endswith("(obs)"):
+                if (asc in gone and ascq < 0x80) or asc in gone - {0x40} or (asc, ascq) == (0x30, 0x0B):
+                    continue
+                want = theirs.removeprefix("Additional sense: ")
+                assert re.sub(r"\W", "", (additional(asc, ascq) or "").lower()) == re.sub(r"\W", "", want.lower())
 
 
 # ---- names ----
