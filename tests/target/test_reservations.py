@@ -317,4 +317,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestReservations = Machine.TestCase
-TestReservations.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestReservations.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)

@@ -229,3 +229,9 @@ def test_units_together_leave_room_for_others() -> None:
         device, raw_out(REGISTER, data), sense.INSUFFICIENT_REGISTRATION_RESOURCES, data_out=data, nexus=A, lun=luns
     )
     out(device, A, REGISTER, encode_out(0, 7, transportids=ids[1:]), lun=luns)
+
+
+def test_a_port_that_is_registered_keeps_its_key(device: FakeDevice) -> None:
+    register(device, B)
+    out(device, A, REGISTER, encode_out(0, 7, transportids=[encode_srp_transportid(bytes([B]) * 16)]))
+    assert layout.decode_keys(read(device, 0)) == (2, [KEY[B], 7])
