@@ -210,10 +210,11 @@ def _check_piece(piece: Piece, nexus: int) -> None:
     ends = [(piece.destination, piece.destination_lba, Conflict.WRITE)]
     if piece.source is not None:
         ends.append((piece.source, piece.source_lba, Conflict.READ))
-    for unit, lba, conflict in ends:
-        check_unit(unit, nexus, conflict)
+    for unit, lba, _ in ends:
         if not unit.contains(lba, piece.nbytes // unit.block_nbytes):
             raise sense.COPY_TARGET_DEVICE_NOT_REACHABLE.error()
+    for unit, _, conflict in ends:
+        check_unit(unit, nexus, conflict)
 
 
 def _steps(piece: Piece) -> Iterator[tuple[int, int]]:
