@@ -11,6 +11,7 @@ from target.atomic import AtomicWrites
 from target.commands.port_groups import RELATIVE_TARGET_PORT, TARGET_PORT_GROUP
 from target.commands.sanitize import can_block_erase, can_erase_key
 from target.commands.task import Task
+from target.commands.write_same import wsnz
 from target.lu import LogicalUnit
 from target.protection import SUPPORTED_TYPES, Protection
 from target.provisioning import Provisioning
@@ -94,6 +95,7 @@ def mode_page_policy(_task: Task, _lu: LogicalUnit, device: int) -> bytes:
 @page(vpd.BLOCK_LIMITS)
 def block_limits(_task: Task, lu: LogicalUnit, device: int) -> bytes:
     values = {
+        "wsnz": int(wsnz(lu)),
         "maximum_compare_and_write_length": lu.max_compare_and_write_blocks,
         "optimal_transfer_length_granularity": lu.physical_block_nbytes // lu.block_nbytes,
         "maximum_transfer_length": lu.max_transfer_blocks,

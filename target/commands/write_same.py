@@ -9,6 +9,11 @@ from vscsi.scsi import cdb
 _WITHOUT = ("wrprotect", "anchor")
 
 
+def wsnz(lu: LogicalUnit) -> bool:
+    """The WSNZ bit: a disk that unmaps does not take no blocks for all of them; a length left out would empty it."""
+    return lu.discard
+
+
 def _without_here(lu: LogicalUnit) -> tuple[str, ...]:
     return () if lu.discard else ("unmap",)
 
@@ -22,7 +27,7 @@ def _without_here(lu: LogicalUnit) -> tuple[str, ...]:
     timeouts=(1, 120),
 )  # fmt: skip
 def write_same(task: Task) -> None:
-    """SBC-3 5.42. No blocks means: up to the end (WSNZ=0). ANCHOR without ANC_SUP is an invalid field.
+    """SBC-3 5.42. No blocks means up to the end, unless `wsnz`. ANCHOR without ANC_SUP is an invalid field.
 
     With UNMAP the blocks are given back only where they then read as the block that was sent, that is zeros; otherwise
     it is written. NDOB stands for a block of zeros.
@@ -30,6 +35,8 @@ def write_same(task: Task) -> None:
     unit = task.unit
     lba, blocks = task.fields["lba"], task.fields["number_of_logical_blocks"]
     task.check_range(lba, blocks)
+    if not blocks and wsnz(unit):
+        raise task.invalid("number_of_logical_blocks")
     blocks = blocks or unit.blocks - lba
     if blocks > unit.max_write_same_blocks:
         raise task.invalid("number_of_logical_blocks")

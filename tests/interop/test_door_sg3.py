@@ -184,3 +184,11 @@ def test_mkfs_on_a_block_node(disk, shell):
         "mkfs.ext4 -q -F /dev/vscsi0b && e2fsck -fn /dev/vscsi0b 2>&1 && debugfs -w -R 'mkdir hello' /dev/vscsi0b 2>&1"
     )
     assert "hello" in shell("debugfs -R ls /dev/vscsi0b 2>/dev/null")
+
+
+# ---- the conformance script of sg3_utils ----
+
+
+def test_scsi_mandat_reports_no_bad_errors(door):
+    done = door("scsi_mandat", "/dev/vscsi0", timeout=60)
+    assert "total number of bad errors: 0" in done.text, done.text

@@ -116,6 +116,18 @@ SKIPS = (
         "^(GET_LBA_STATUS|GETLBASTATUS|UNMAP) is not implemented",
         "the disk is fully provisioned: it has nothing to unmap",
     ),
+    Rule(
+        "thick",
+        "Sanitize.BlockErase",
+        "BLOCK_ERASE is not implemented according to REPORT_SUPPORTED_OPCODES",
+        "there is nothing to deallocate, and the test wants deallocated blocks",
+    ),
+    Rule(
+        "512n 512e 4Kn removable",
+        "WriteSame1?.ZeroBlocks",
+        "does not support 0-blocks",
+        "WSNZ=1: only a fully provisioned disk takes no blocks for all of them",
+    ),
 )
 """Skips that are right."""
 
@@ -131,6 +143,13 @@ FAILURES = (
         WRITERS,
         r"WRITE_PROTECTED\(0x2700\)",
         "it writes, and the disk says WRITE PROTECTED as it must",
+        first=True,
+    ),
+    Rule(
+        "read-only",
+        "ExtendedCopy.* ReceiveCopyResults.CopyStatus",
+        "0x0d01",
+        "it copies to the disk, whose WRITE PROTECTED ends the copy as THIRD PARTY DEVICE FAILURE",
         first=True,
     ),
     Rule(

@@ -352,5 +352,5 @@ def test_usage_maps_are_what_the_target_accepts(handler: table.Handler) -> None:
 
 
 def test_aborted_commands_end_without_status(device: FakeDevice) -> None:
-    raw = cdb.WRITE_SAME_16.build(ndob=1, number_of_logical_blocks=0)
+    raw = cdb.WRITE_SAME_16.build(ndob=1, number_of_logical_blocks=64)
     assert device.run(raw, FakePort(abort_after=0)).status is Status.TASK_ABORTED

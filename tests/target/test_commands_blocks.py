@@ -153,7 +153,7 @@ def test_write_same(device: FakeDevice, memory: Memory) -> None:
     assert memory.data[3 * SIZE : 8 * SIZE] == b"z" * 2048 + block(7)
     do_command(device, cdb.WRITE_SAME_16.build(lba=3, number_of_logical_blocks=1, ndob=1), b"junk")
     assert memory.data[3 * SIZE : 4 * SIZE] == bytes(512)
-    do_command(device, cdb.WRITE_SAME_16.build(lba=4000, number_of_logical_blocks=0), b"y" * 512)
+    do_command(device, cdb.WRITE_SAME_16.build(lba=4000, number_of_logical_blocks=96), b"y" * 512)
     assert memory.data[4000 * SIZE :] == b"y" * (96 * SIZE)
     assert memory.data[3999 * SIZE : 4000 * SIZE] == block(3999)
     do_command(device, cdb.WRITE_SAME_16.build(lba=0, number_of_logical_blocks=BLOCKS), b"x" * 512)
@@ -199,8 +199,10 @@ def test_write_same_limits(device: FakeDevice) -> None:
     do_command(device, row.build(number_of_logical_blocks=256, ndob=1))
     raw = row.build(number_of_logical_blocks=257, ndob=1)
     do_command_fail(device, raw, sense.INVALID_FIELD_IN_CDB, (10, None))
-    do_command_fail(device, row.build(lba=0, ndob=1), sense.INVALID_FIELD_IN_CDB, (10, None))
-    do_command(device, row.build(lba=BLOCKS - 256, ndob=1))
+    # WSNZ=1: no blocks does not mean all of them.
+    do_command_fail(device, row.build(lba=BLOCKS - 1, ndob=1), sense.INVALID_FIELD_IN_CDB, (10, None))
+    do_command_fail(device, row.build(lba=BLOCKS - 1, unmap=1, ndob=1), sense.INVALID_FIELD_IN_CDB, (10, None))
+    do_command_fail(device, row.build(lba=BLOCKS + 1, ndob=1), sense.LBA_OUT_OF_RANGE)
 
 
 def test_write_same_with_unmap_needs_a_unit_that_unmaps() -> None:
@@ -208,6 +210,17 @@ def test_write_same_with_unmap_needs_a_unit_that_unmaps() -> None:
     device = FakeDevice("0=x,discard=off", store=memory)
     do_command_fail(device, cdb.WRITE_SAME_16.build(unmap=1, ndob=1), sense.INVALID_FIELD_IN_CDB, (1, 3))
     do_command_fail(device, cdb.UNMAP.build(), sense.INVALID_COMMAND_OPERATION_CODE)
+
+
+def test_write_same_to_the_end_of_a_thick_disk() -> None:
+    memory = Memory()
+    device = FakeDevice("0=x,discard=off", store=memory)
+    do_command(device, cdb.WRITE_SAME_16.build(lba=4000), b"y" * 512)
+    assert memory.data[4000 * SIZE :] == b"y" * (96 * SIZE)
+    assert memory.data[3999 * SIZE : 4000 * SIZE] == block(3999)
+    device.units[0].max_write_same_blocks = 256
+    do_command_fail(device, cdb.WRITE_SAME_16.build(lba=BLOCKS - 257), sense.INVALID_FIELD_IN_CDB, (10, None))
+    do_command(device, cdb.WRITE_SAME_16.build(lba=BLOCKS - 256), b"y" * 512)
 
 
 # ---- UNMAP ----

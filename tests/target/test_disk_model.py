@@ -143,7 +143,8 @@ class Disk(RuleBasedStateMachine):
         raw = cdb.WRITE_SAME_16.build(lba=lba, number_of_logical_blocks=count, ndob=ndob, unmap=unmap)
         block = bytes(self.size) if ndob else self.data(fill, 1)
         done = self.send(who, raw, b"" if ndob else block)
-        if self.expect(done, self.range_sense(lba, count)):
+        none = sense.INVALID_FIELD_IN_CDB if not count and self.unit.discard else None  # WSNZ
+        if self.expect(done, self.range_sense(lba, count) or none):
             self.put(lba, block * (count or BLOCKS - lba))
 
     @precondition(lambda self: self.unit.discard)

@@ -225,7 +225,8 @@ def test_maximum_write_same_length(big: FakeDevice, row: cdb.Cdb, unmap: int) ->
     raw = row.build(number_of_logical_blocks=most + 1, unmap=unmap)
     where = row.fields["number_of_logical_blocks"].pointer
     do_command_fail(big, raw, sense.INVALID_FIELD_IN_CDB, where, data_out=bytes(512))
-    raw = row.build(lba=0, unmap=unmap)  # to the end, which is far away
+    assert vpd.BLOCK_LIMITS.decode(page)["wsnz"] == 1
+    raw = row.build(lba=0, unmap=unmap)
     do_command_fail(big, raw, sense.INVALID_FIELD_IN_CDB, where, data_out=bytes(512))
 
 
