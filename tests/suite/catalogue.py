@@ -93,7 +93,7 @@ SKIPS = (
         "the disk is not write protected",
     ),
     Rule(
-        "512n 4Kn thick removable read-only",
+        "512n 4Kn thick removable encrypted read-only",
         "WriteSame1?.UnmapUnaligned WriteSame1?.InvalidDataOutSize",
         "LBPPB < 2",
         "needs a physical block of several logical ones",
