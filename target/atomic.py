@@ -105,8 +105,9 @@ class AtomicWrites(Part):
         return unit.contains(lba, blocks) and record.belongs_to(self._read(lba, blocks))
 
     def _read(self, lba: int, blocks: int) -> bytes:
+        """As it lies there: protection information that a crash has spoilt is no hindrance."""
         buffer = self.unit.buffer(blocks)
-        self.unit.read_into(buffer, lba)
+        self.unit.store.readinto(buffer, lba * self.unit.block_nbytes)
         return bytes(buffer)
 
     def _apply(self, record: Record) -> None:

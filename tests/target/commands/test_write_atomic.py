@@ -191,3 +191,19 @@ def test_abort_between_pieces(device: FakeDevice, memory: Memory) -> None:
     result = device.run(ROW.build(lba=0, transfer_length=8, atomic_boundary=4), port)
     assert result.status is Status.TASK_ABORTED
     assert memory.data[: 5 * SIZE] == b"n" * 4 * SIZE + block(4)
+
+
+@pytest.mark.parametrize("kind", [1, 3])
+def test_on_a_protected_unit(tmp_path: Path, kind: int) -> None:
+    """What is written gets protection information that a READ finds right, before and after a new start."""
+    path = image(tmp_path)
+    data = os.urandom(4 * SIZE)
+    device = FakeDevice(f"0={path},protection={kind}")
+    do_command(device, ROW.build(lba=5, transfer_length=4), data)
+    for _ in range(2):
+        do_command_in(device, cdb.READ_10.build(lba=5, transfer_length=4), expected=data)
+        wire = do_command_in(device, cdb.READ_10.build(lba=5, transfer_length=4, rdprotect=1))
+        assert b"".join(wire[at : at + SIZE] for at in range(0, len(wire), SIZE + 8)) == data
+        device.close()
+        device = FakeDevice(f"0={path}")
+    device.close()
