@@ -25,6 +25,8 @@ SETUPS = {
     "read-only thick": "mem:64k,ro,discard=off",
     "removable": "mem:64k,removable=on",
     "write through": "mem:64k,cache=wt",
+    "type 1": "mem:64k,protection=1",
+    "type 3": "mem:64k,protection=3",
     "null": "null:64k",
     "null 4Kn thick": "null:64k,bs=4096,discard=off",
 }
