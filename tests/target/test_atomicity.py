@@ -239,3 +239,22 @@ def test_esxi_takes_and_loses_a_lock(target: Target) -> None:
         zero = cdb.WRITE_SAME_16.build(lba=0, number_of_logical_blocks=1024)
         one.lun(1).execute(zero, data_out=bytes(SIZE))
         assert bytes(two.lun(1).execute(cdb.READ_16.build(lba=8, transfer_length=1), data_in=SIZE).data_in) == free
+
+
+def test_a_wrong_amount_of_data_over_the_ring(target: Target) -> None:
+    """Shorter or longer than the CDB says: ILLEGAL REQUEST with a pointer at the count, and nothing is written."""
+    same = cdb.WRITE_SAME_16.build(lba=0, number_of_logical_blocks=8)
+    swap_one = cdb.COMPARE_AND_WRITE.build(lba=0, number_of_logical_blocks=1)
+    with Initiator(str(target.path)) as initiator:
+        disk = initiator.lun(0)
+        disk.execute(cdb.TEST_UNIT_READY.build())
+        for raw, right, byte in ((same, SIZE, 10), (swap_one, 2 * SIZE, 13)):
+            for nbytes in (right // 2, right - 1, right + 1, 2 * right):
+                done = initiator.execute(0, raw, data_out=b"x" * nbytes)
+                got = sense.decode(done.sense)
+                assert got.matches(sense.INVALID_FIELD_IN_CDB), got.describe()
+                assert got.field_pointer is not None and got.field_pointer.byte == byte
+        unused = cdb.WRITE_SAME_16.build(lba=0, number_of_logical_blocks=8, ndob=1)
+        done = initiator.execute(0, unused, data_out=b"x" * SIZE)
+        assert (done.status, done.out_residual) == (0, SIZE)
+        assert not any(disk.execute(cdb.READ_16.build(lba=0, transfer_length=8), data_in=8 * SIZE).data_in)
