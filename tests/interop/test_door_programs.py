@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Programs behind the door that use SG_IO, descriptors, processes and threads in every way they may.
 
-What each of them does and asserts stands in tests/door_program.py, which runs behind the door.
+What each of them does and asserts stands in tests/door_program.py and door_processes.py, which run behind the door.
 """
 
 import signal
@@ -13,6 +13,7 @@ import pytest
 from programs import BIN, one_line, run, tool
 
 PROGRAM = Path(__file__).resolve().parents[1] / "door_program.py"
+LATER = PROGRAM.with_name("door_processes.py")
 NAMES = [
     "version_3",
     "version_3_sense",
@@ -25,6 +26,8 @@ NAMES = [
     "block_ioctls",
     "block_bytes",
     "metadata",
+]
+PROCESSES = [
     "threads",
     "descriptors",
     "forks",
@@ -35,25 +38,25 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_program(disk, name):
-    done = disk.initiator("run", "--", sys.executable, PROGRAM, name)
+@pytest.mark.parametrize(("program", "name"), [(PROGRAM, n) for n in NAMES] + [(LATER, n) for n in PROCESSES])
+def test_program(disk, program, name):
+    done = disk.initiator("run", "--", sys.executable, program, name)
     assert (done.status, done.text) == (0, "done\n"), done.err
 
 
 def test_target_that_dies(disk):
-    done = disk.initiator("run", "--", sys.executable, PROGRAM, "target_killed", disk.process.pid)
+    done = disk.initiator("run", "--", sys.executable, LATER, "target_killed", disk.process.pid)
     assert (done.status, done.text) == (0, "done\n"), done.err
     disk.process.wait(10)
 
 
 def test_target_that_sleeps(disk):
-    done = disk.initiator("run", "--", sys.executable, PROGRAM, "time_out", disk.process.pid)
+    done = disk.initiator("run", "--", sys.executable, LATER, "time_out", disk.process.pid)
     assert (done.status, done.text) == (0, "done\n"), done.err
 
 
 def test_parent_that_dies(disk):
-    command = [BIN / "vscsi-initiator", "--socket", disk.socket, "run", "--", sys.executable, PROGRAM, "parent_killed"]
+    command = [BIN / "vscsi-initiator", "--socket", disk.socket, "run", "--", sys.executable, LATER, "parent_killed"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
     assert done.stdout.startswith("ENODEV everywhere"), done.stderr
