@@ -121,6 +121,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, commands.Command]:
         description=command.DESCRIPTION,
         epilog=f"examples:\n{command.EXAMPLES}",
         formatter_class=_Help,
+        # Options behind another program's name are not ours, not even those that begin like ours.
+        allow_abbrev=not getattr(command, "RUNS_PROGRAM", False),
     )
     command.add_arguments(parser)
     _common(parser)

@@ -37,6 +37,7 @@ SG_IO fails with host status 3 (time out) after the command has been aborted, wi
 The exit status is PROGRAM's (128 + N if signal N ended it); 15 if there is no target: then PROGRAM is not started; 126
 or 127 if PROGRAM cannot be started. Signals sent to vscsi-initiator go on to PROGRAM.
 Not for programs that are linked statically, are set-user-ID, or call the kernel without the C library."""
+RUNS_PROGRAM = True
 EXAMPLES = """\
   vscsi-initiator run -- sg_inq /dev/vscsi0
   vscsi-initiator run -- sh -c 'sdparm --get=WCE /dev/vscsi0; dd if=/dev/vscsi0b bs=1M count=1 | sha256sum'
