@@ -14,7 +14,7 @@ TSAN := VENV=.venv-tsan VSCSI_SANITIZE=thread $(SETUP)
 # What runs C of ours in several threads; the rest of the tests would only be slower.
 THREADED := tests/target/native tests/initiator tests/stress
 
-.PHONY: help setup demo test lint format asan tsan fuzz stress conformance bench clean
+.PHONY: help setup demo test lint format asan tsan fuzz stress model conformance bench clean
 
 help:
 	@echo 'make setup              install what is missing, build, install into .venv'
@@ -25,6 +25,7 @@ help:
 	@echo 'make asan               the tests with AddressSanitizer and UndefinedBehaviorSanitizer, built in .venv-asan'
 	@echo 'make tsan               the native modules and the C stress programs with ThreadSanitizer, TIME=60 seconds each'
 	@echo 'make stress             the C stress programs in every variant, TIME=60 seconds each'
+	@echo 'make model              every state of the ring, the task set and the range locks, with large bounds'
 	@echo 'make conformance        libiscsi'\''s tests through the SG_IO door on every kind of LUN (ARGS="--test Sanitize.*")'
 	@echo 'make fuzz               the fuzz tests, again and again with new seeds, for TIME=60 seconds'
 	@echo 'make bench              bench/compare.py (ARGS="--quick")'
@@ -70,6 +71,9 @@ stress: setup
 
 fuzz: setup
 	scripts/fuzz.sh $(TIME) $(TESTS) $(ARGS)
+
+model: setup
+	PYTHONPATH=tests $(BIN)/python -m model $(ARGS)
 
 # The package list has the tool; scripts/setup.sh installs it where it may.
 conformance: setup
