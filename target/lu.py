@@ -85,6 +85,7 @@ class LogicalUnit:
         """What every other command ends with while a long operation has the unit."""
         self.sync_failed = False
         self.state = State(_state_folder(spec, store, self.readonly))
+        self.state.claim(make=spec.state is not None)
         self.set_protection(0)
         self.device: TargetDevice | None = None
         """What the unit belongs to; there from `start` on."""
@@ -360,6 +361,7 @@ class LogicalUnit:
             log.error("lun %d: the last flush failed: %s", self.lun, error)
         finally:
             self.store.close()
+            self.state.close()
 
 
 def _state_folder(spec: LunSpec, store: Store, readonly: bool) -> Path | None:
@@ -386,6 +388,10 @@ def open_lu(spec: LunSpec) -> LogicalUnit:
         for line in store.warnings:
             log.warning("lun %d: %s", spec.lun, line)
         return LogicalUnit(spec, store)
+    except OSError as error:
+        store.abandon()
+        store.close()
+        raise StoreError(f"state folder {error.filename}: {error.strerror}") from error
     except BaseException:
         store.abandon()
         store.close()

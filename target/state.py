@@ -6,6 +6,7 @@ something is first saved; without one everything is kept in memory, until the ta
 """
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -20,12 +21,50 @@ _NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
 class State:
-    """Named JSON documents. `folder` None keeps them in memory. Any thread may call."""
+    """Named JSON documents. `folder` None keeps them in memory. Any thread may call.
+
+    Whoever serves a unit claims its folder: two units that share one would overwrite each other's documents.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self._lock = threading.Lock()
         self._memory: dict[str, dict[str, Any]] = {}
+        self._claimed = False
+        self._fd = -1
+
+    def claim(self, *, make: bool = False) -> None:
+        """The folder is this unit's alone until `close`; if there is none yet, from when it is made (`make`: now).
+
+        OSError: it cannot be made or opened; BlockingIOError: another unit, of this or another target, has it.
+        """
+        self._claimed = True
+        if self.folder is not None:
+            with self._lock:
+                if make:
+                    self._make_folder(self.folder)
+                elif self.folder.is_dir():
+                    self._take(self.folder)
+
+    def _take(self, folder: Path) -> None:
+        if not self._claimed or self._fd >= 0:
+            return
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(fd)
+            raise BlockingIOError(error.errno, "another logical unit keeps its state there", str(folder)) from error
+        except OSError:  # a file system without locks
+            pass
+        self._fd = fd
+
+    def close(self) -> None:
+        """Ends the claim."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = -1
 
     @property
     def durable(self) -> bool:
@@ -89,11 +128,11 @@ class State:
                 self._make_folder(self.folder)
         return self.path(name)
 
-    @staticmethod
-    def _make_folder(folder: Path) -> None:
+    def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
             folder.mkdir(mode=0o700, exist_ok=True)
             sync_folder(folder.parent)
+        self._take(folder)
 
 
 def _checked(name: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from target.lu import open_lu
 from target.lunspec import parse
 from target.state import State, write_durably
+from target.stores import StoreError
 
 
 def test_what_was_saved_is_loaded_by_another(tmp_path: Path) -> None:
@@ -87,4 +88,36 @@ def test_where_a_unit_keeps_its_state(tmp_path: Path) -> None:
         unit = open_lu(parse(text))
         assert unit.state.folder == folder
         unit.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk.img"]
+    # A folder that is asked for is made at once, any other when there is something to keep.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk.img", "s", "t"]
+
+
+def test_a_folder_serves_one_unit(tmp_path: Path) -> None:
+    shared = f"0=mem:64k,state={tmp_path}/s"
+    first = open_lu(parse(shared))
+    with pytest.raises(StoreError, match="s: another logical unit keeps its state there"):
+        open_lu(parse(shared.replace("0=", "1=")))
+    first.close()
+    open_lu(parse(shared)).close()
+
+
+def test_a_folder_made_later_serves_one_unit_too(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(65536))
+    unit = open_lu(parse(f"0={image}"))
+    other = open_lu(parse(f"1=mem:64k,state={image}.vscsi"))
+    with pytest.raises(BlockingIOError):
+        unit.state.save("x", {})
+    other.close()
+    unit.state.save("x", {"a": 1})
+    with pytest.raises(StoreError, match="another logical unit"):
+        open_lu(parse(f"1=mem:64k,state={image}.vscsi"))
+    unit.close()
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"^state folder .*/no/s: No such file or directory$"):
+        open_lu(parse(f"0=mem:64k,state={tmp_path}/no/s"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"^state folder .*/file: File exists$"):
+        open_lu(parse(f"0=mem:64k,state={tmp_path}/file"))
