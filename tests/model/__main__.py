@@ -9,6 +9,7 @@ import time
 
 from model.checker import Model, explore
 from model.ring import MUTATIONS, Ring
+from model.taskset import HEAD, ORDERED, SIMPLE, Starving, TaskSet
 
 LARGE: tuple[tuple[str, Model], ...] = (
     ("ring, 1 slot, 5 requests", Ring(slots=1, requests=5)),
@@ -17,6 +18,13 @@ LARGE: tuple[tuple[str, Model], ...] = (
     ("ring, 2 slots, 3 requests, the back spins", Ring(slots=2, requests=3, spins="back")),
     ("ring, 4 slots, 2 requests, either may die", Ring(slots=4, requests=2, may_die="both")),
     ("ring, 2 slots, 3 requests, either may die", Ring(slots=2, requests=3, may_die="both")),
+    ("task set, 6 commands, no function", TaskSet(commands=6, nexuses=1, functions=0)),
+    ("task set, 4 commands of 2 nexuses, 1 function, stops", TaskSet(commands=4, nexuses=2, stops=True)),
+    ("task set, 3 commands of 2 nexuses, 2 functions", TaskSet(commands=3, nexuses=2, functions=2)),
+    *(
+        (f"task set, an endless queue with one {a} in it", Starving(a, room=5, heads=3))
+        for a in (SIMPLE, ORDERED, HEAD)
+    ),
 )
 
 
