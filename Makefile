@@ -4,6 +4,7 @@
 PYTHON ?=
 TIME ?= 60
 TESTS ?= tests
+SCHEDULES ?= 1000
 ARGS ?=
 export PYTHON
 
@@ -25,7 +26,7 @@ help:
 	@echo 'make asan               the tests with AddressSanitizer and UndefinedBehaviorSanitizer, built in .venv-asan'
 	@echo 'make tsan               the native modules and the C stress programs with ThreadSanitizer, TIME=60 seconds each'
 	@echo 'make stress             the C stress programs in every variant, TIME=60 seconds each'
-	@echo 'make model              every state of the ring, the task set and the range locks, with large bounds'
+	@echo 'make model              every state of ring, task set and range locks, large bounds; SCHEDULES=1000 through the C'
 	@echo 'make conformance        libiscsi'\''s tests through the SG_IO door on every kind of LUN (ARGS="--test Sanitize.*")'
 	@echo 'make fuzz               the fuzz tests, again and again with new seeds, for TIME=60 seconds'
 	@echo 'make bench              bench/compare.py (ARGS="--quick")'
@@ -73,7 +74,8 @@ fuzz: setup
 	scripts/fuzz.sh $(TIME) $(TESTS) $(ARGS)
 
 model: setup
-	PYTHONPATH=tests $(BIN)/python -m model $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m model
+	VSCSI_MODEL_SCHEDULES=$(SCHEDULES) $(BIN)/pytest -q -s --timeout=0 tests/model/test_differential.py $(ARGS)
 
 # The package list has the tool; scripts/setup.sh installs it where it may.
 conformance: setup

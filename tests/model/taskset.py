@@ -47,6 +47,7 @@ class Task(NamedTuple):
 class Function(NamedTuple):
     """A task management function that waits. `meant`: what it aborted, by the standard's words."""
 
+    number: int
     kind: str
     nexus: int
     target: int
@@ -190,7 +191,8 @@ class Core:
 
     def function(self, state: State, kind: str, nexus: int, target: int = -1) -> State:
         """vt_tmf_take."""
-        function = Function(kind, nexus, target, state.arrived, meant(kind, nexus, target, state.tasks))
+        aims = meant(kind, nexus, target, state.tasks)
+        function = Function(state.asked, kind, nexus, target, state.arrived, aims)
         tasks = tuple(self.abort(t) if self.in_scope(kind, nexus, target, t) else t for t in state.tasks)
         if {t.id for t in tasks if t.aborted} != {t.id for t in state.tasks if t.aborted} | function.meant:
             raise Broken(f"{kind} does not abort what it should: {sorted(function.meant)}")
