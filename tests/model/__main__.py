@@ -8,8 +8,12 @@ import sys
 import time
 
 from model.checker import Model, explore
+from model.ranges import Blocks, Ranges
 from model.ring import MUTATIONS, Ring
 from model.taskset import HEAD, ORDERED, SIMPLE, Starving, TaskSet
+
+A, B, BOTH, OTHER_LU = Blocks(0, 0, 1), Blocks(0, 1, 1), Blocks(0, 0, 2), Blocks(1, 0, 1)
+SEVERAL = ((A, B, OTHER_LU), (BOTH, OTHER_LU), (OTHER_LU,))
 
 LARGE: tuple[tuple[str, Model], ...] = (
     ("ring, 1 slot, 5 requests", Ring(slots=1, requests=5)),
@@ -24,6 +28,16 @@ LARGE: tuple[tuple[str, Model], ...] = (
     *(
         (f"task set, an endless queue with one {a} in it", Starving(a, room=5, heads=3))
         for a in (SIMPLE, ORDERED, HEAD)
+    ),
+    ("range locks, 2 units, 3 lockers, 3 commands", Ranges((A, BOTH, OTHER_LU), SEVERAL)),
+    ("range locks, 2 units, 3 lockers, 1 command, aborts and time-outs", Ranges((BOTH,), SEVERAL, errors=True)),
+    *(
+        (
+            f"range locks without end, {kind} {n} is watched",
+            Ranges((A, BOTH, B), ((A,), (BOTH,), (B,)), watched=(kind, n)),
+        )
+        for kind in ("fast", "locker")
+        for n in range(2)
     ),
 )
 
