@@ -11,6 +11,7 @@ What others use is exported here; `initiator.vbd` has the same over blkif, `init
 from initiator.done import Done, PeerInfo
 from initiator.errors import (
     BlkifError,
+    CacheLost,
     CommandAborted,
     CommandTimeout,
     ConnectError,
@@ -20,9 +21,12 @@ from initiator.errors import (
 )
 from initiator.initiator import Initiator
 from initiator.lun import Lun
+from initiator.recovery import Backoff
 
 __all__ = [
+    "Backoff",
     "BlkifError",
+    "CacheLost",
     "CommandAborted",
     "CommandTimeout",
     "ConnectError",

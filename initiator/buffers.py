@@ -5,11 +5,12 @@ A buffer belongs to one request from `take` until `give`; one whose request neve
 the target may still write to it. Knows memory; knows no request.
 """
 
+import errno
 import threading
 import time
 from typing import NamedTuple
 
-from initiator.errors import InitiatorError
+from initiator.errors import InitiatorError, transport_error
 from vscsi.bus.local import BusError, Memory
 from vscsi.bus.memory import PAGE
 
@@ -33,13 +34,19 @@ class Buffers:
         self._kept = 0
         self._freed = threading.Condition()
         self.lost: list[Buffer] = []
+        self._closed = False
 
     def take(self, nbytes: int, timeout: float) -> Buffer:
-        """Room for `nbytes`; waits for others to give back. InitiatorError if there is none within `timeout`."""
+        """Room for `nbytes`; waits for others to give back. InitiatorError if there is none within `timeout`.
+
+        TransportError once closed.
+        """
         pages = max(1, -(-nbytes // PAGE))
         deadline = time.monotonic() + timeout
         with self._freed:
             while True:
+                if self._closed:
+                    raise transport_error(-errno.EPIPE)
                 if ready := self._free.get(pages):
                     self._kept -= pages
                     return Buffer(ready.pop(), pages)
@@ -68,6 +75,12 @@ class Buffers:
         """Never use it again: the target may."""
         with self._freed:
             self.lost.append(buffer)
+
+    def close(self) -> None:
+        """The memory is about to go: nobody gets any, nobody waits. Given back may be what was taken."""
+        with self._freed:
+            self._closed = True
+            self._freed.notify_all()
 
     def _flush(self) -> None:
         for offsets in self._free.values():

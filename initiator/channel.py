@@ -9,6 +9,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from initiator.errors import InitiatorError
@@ -20,6 +21,8 @@ from vscsi.nodes import RingNodes
 SLICE_SECONDS = 0.5
 """Longest time in C at once, so that the interpreter can handle a signal meanwhile."""
 FOREVER = 1e9
+DEADLY = (-errno.EPIPE, -errno.ECONNRESET, -errno.EPROTO, -errno.EBUSY)
+"""What the native channel fails with for good."""
 
 TMF_SEGMENTS = 2
 
@@ -112,6 +115,8 @@ class Channel:
         self.error: int = 0
         """Why the channel is dead (negative errno), or 0."""
         self.why: str | None = None
+        self.on_dead: Callable[[str | None], None] | None = None
+        """Hears of the first error, in whatever thread notices it."""
         self._calls: list[Call] = []
 
     def __del__(self) -> None:
@@ -161,17 +166,30 @@ class Channel:
 
     def fail(self, rc: int, why: str | None = None) -> None:
         """Everything outstanding and to come fails with `rc`. The first reason stays."""
-        self._note(rc, why)
+        first = self._note(rc, why)
         lib.vi_channel_fail(self.c, rc)
+        self._tell(first)
 
     def drain(self, rc: int, why: str | None = None) -> None:
         """Like fail, after what the target has published."""
-        self._note(rc, why)
+        first = self._note(rc, why)
         lib.vi_channel_drain(self.c, rc)
+        self._tell(first)
 
-    def _note(self, rc: int, why: str | None) -> None:
-        if not self.error:
+    def noticed(self, rc: int) -> None:
+        """A call ended with `rc`: what C has found out by itself is known here from now on."""
+        if rc in DEADLY and not self.error:
+            self.drain(rc)
+
+    def _note(self, rc: int, why: str | None) -> bool:
+        first = not self.error
+        if first:
             self.error, self.why = rc, why
+        return first
+
+    def _tell(self, first: bool) -> None:
+        if first and self.on_dead is not None:
+            self.on_dead(self.why or os.strerror(-self.error))
 
     def release(self) -> None:
         """Takes grants and memory back once the target has unmapped the ring; what it still uses stays lost."""

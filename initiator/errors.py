@@ -33,6 +33,13 @@ class CommandAborted(TransportError):
     """A task management function ended the command."""
 
 
+class CacheLost(InitiatorError):
+    """Told once by a flush: the target started anew, and writes answered before that may not have become durable.
+
+    Whoever keeps what they wrote since the last flush can write it again; what is flushed from now on is durable.
+    """
+
+
 class ScsiError(InitiatorError):
     """A command ended with a status other than GOOD and CONDITION MET."""
 

@@ -3,31 +3,24 @@
 
 Buffers are the library's: data is copied in once and out once. What times out is escalated: ABORT TASK, then LOGICAL
 UNIT RESET, then logout. Nothing is ever sent twice; what is safe to repeat is known one floor up, in initiator.lun.
+How a nexus is lost and comes back is initiator.nexus's.
 """
 
-import contextlib
 import errno
-import itertools
 import logging
-import os
-import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from initiator.buffers import Buffers
-from initiator.channel import Poller
 from initiator.done import Done, PeerInfo
-from initiator.errors import CommandTimeout, ConnectError, InitiatorError, TransportError, transport_error
+from initiator.errors import CommandTimeout, TransportError, transport_error
 from initiator.hba import SrpChannel
+from initiator.link import Link
 from initiator.native import ffi, lib
-from initiator.pcap import Tap
-from initiator.queue import Queue
+from initiator.nexus import Nexus
 from initiator.request import Request
-from vscsi.bus.local import BusError, InitiatorConnection
 from vscsi.bus.memory import PAGE
 from vscsi.scsi import cdb as cdb_
 from vscsi.scsi import lun as lun_
+from vscsi.scsi import sense
 from vscsi.scsi.parameters import decode_luns
 
 if TYPE_CHECKING:
@@ -35,7 +28,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vscsi.initiator")
 
-MEMORY_NBYTES = 64 << 20
+CHECK_CONDITION = 0x02
+RESET = 0x29
+"""ASC of the unit attentions that power on, resets and nexus loss leave behind."""
+POWER_LOST = (0x00, 0x01, 0x02, 0x04)
+"""Their ASCQs that may mean a volatile write cache was lost; 29h/03h and 29h/07h do not."""
+
 TMF_SECONDS = 5.0
 GRACE_SECONDS = 0.2
 TAG_RING_SHIFT = 42
@@ -44,82 +42,13 @@ NAMES = {lib.SRP_TMF_ABORT_TASK: "ABORT TASK", lib.SRP_TMF_LUN_RESET: "LOGICAL U
 DataIn = int | bytearray | memoryview
 
 
-class Initiator:
+class Initiator(Nexus):
     """Logs in at once. `path` None: the default socket. ConnectError if there is no target, or it refuses.
 
     `port_id` (16 bytes) names the initiator port for reservations; random unless given. `timeout` in seconds is the
-    default of every command. `tap` gets to see everything. Not usable in a forked child.
+    default of every command. `tap` gets to see everything. `reconnect`: what is lost is connected anew, see Backoff;
+    commands outstanding fail all the same, later ones wait for it. Not usable in a forked child.
     """
-
-    def __init__(
-        self,
-        path: Path | str | None = None,
-        *,
-        port_id: bytes | None = None,
-        memory_nbytes: int = MEMORY_NBYTES,
-        ring_pages: int = 16,
-        channels: int = 1,
-        persistent: bool = True,
-        spin_us: int = 0,
-        timeout: float = 30.0,
-        tap: Tap | None = None,
-    ) -> None:
-        if port_id is not None and len(port_id) != 16:
-            raise ValueError("an initiator port identifier has 16 bytes")
-        if not 1 <= channels <= 64 or not 1 <= ring_pages <= lib.VSCSI_MAX_RING_PAGES:
-            raise ValueError("1 to 64 channels of 1 to 16 pages")
-        self.path = Path(path) if path is not None else None
-        self.port_id = port_id or os.urandom(16)
-        self.timeout = timeout
-        self._options = {"ring_pages": ring_pages, "persistent": persistent, "spin_us": spin_us}
-        self._memory_nbytes, self._count = memory_nbytes, channels
-        self._tap = tap
-        self._pid = os.getpid()
-        self._closed = False
-        self.channels: list[SrpChannel] = []
-        self._connect()
-
-    def _connect(self) -> None:
-        try:
-            self.connection = InitiatorConnection(
-                self.path, memory_nbytes=self._memory_nbytes, timeout=min(self.timeout, 30.0)
-            )
-        except BusError as error:
-            raise ConnectError(str(error)) from error
-        self.memory = self.connection.memory
-        self._poller = Poller("vscsi-reverse")
-        self._buffers = Buffers(self.memory)
-        self._turn = itertools.count()
-        self.channels = []
-        self.queue = Queue(self)
-        try:
-            if self._options["persistent"]:
-                first = self.memory.first_frame * PAGE
-                self.memory.grant(first, self.memory.nbytes - first)
-            self.connection.on_close = self._on_close
-            self.connection.start()
-            for k in range(self._count):
-                self.channels.append(
-                    SrpChannel(
-                        self.connection,
-                        self._poller,
-                        k,
-                        self.port_id,
-                        multi=k > 0,
-                        timeout=min(self.timeout, 30.0),
-                        tap=self._tap,
-                        **self._options,  # type: ignore[arg-type]
-                    )
-                )
-        except BaseException as error:
-            self._disconnect(orderly=False)
-            if isinstance(error, BusError):
-                raise ConnectError(str(error)) from error
-            raise
-
-    def _on_close(self, why: str) -> None:
-        for channel in list(self.channels):
-            channel.lost(-errno.EPIPE, why)
 
     # ---- about the target ----
 
@@ -135,11 +64,6 @@ class Initiator:
     def request_limit(self) -> int:
         """Requests that may be outstanding, over all channels."""
         return sum(channel.request_limit for channel in self.channels)
-
-    @property
-    def alive(self) -> bool:
-        """At least one channel is logged in."""
-        return any(channel.alive for channel in self.channels)
 
     def stats(self) -> dict[str, int]:
         """Counters of all channels together."""
@@ -170,24 +94,19 @@ class Initiator:
 
     # ---- commands ----
 
-    def pick(self) -> SrpChannel:
-        """The next channel that is alive. TransportError if none is."""
-        if os.getpid() != self._pid:
-            raise InitiatorError(f"this initiator belongs to process {self._pid}; a child must log in for itself")
-        channels = self.channels
-        for _ in channels:
-            channel = channels[next(self._turn) % len(channels)]
-            if not channel.ring.error:
-                return channel
-        if self._closed or not channels:
-            raise transport_error(-errno.ESHUTDOWN)
-        raise transport_error(channels[0].ring.error, channels[0].ring.why)
-
     def build(
-        self, lun: int, cdb: bytes, data_out: Any, data_in: DataIn, attribute: int, timeout: float, cookie: Any
+        self,
+        link: Link,
+        lun: int,
+        cdb: bytes,
+        data_out: Any,
+        data_in: DataIn,
+        attribute: int,
+        timeout: float,
+        cookie: Any,
     ) -> Request:
         """Buffer and request structure of a command, data-out copied in."""
-        channel = self.pick()
+        channel = self.pick(link)
         if isinstance(data_out, memoryview):
             data_out = data_out.cast("B")
         out_nbytes = len(data_out)
@@ -196,12 +115,12 @@ class Initiator:
             raise ValueError(f"a CDB of {len(cdb)} bytes")
         # Data-in begins on a page of its own: a page has one permission.
         in_at = -(-out_nbytes // PAGE) * PAGE
-        buffer = self._buffers.take(in_at + in_nbytes, timeout) if out_nbytes or in_nbytes else None
-        request = Request(channel, channel.ring.call(), buffer, cookie)
+        buffer = link.buffers.take(in_at + in_nbytes, timeout) if out_nbytes or in_nbytes else None
+        request = Request(link, channel, lun, channel.ring.call(), buffer, cookie)
         q = request.call.request
         if buffer is not None:
             if out_nbytes:
-                self.memory.view[buffer.offset : buffer.offset + out_nbytes] = data_out
+                link.memory.view[buffer.offset : buffer.offset + out_nbytes] = data_out
             request.in_offset, request.in_nbytes = buffer.offset + in_at, in_nbytes
             if not isinstance(data_in, int):
                 request.into = memoryview(data_in).cast("B")
@@ -222,26 +141,36 @@ class Initiator:
         if rc == 0:
             done.status = int(completion.status)
             done.sense = bytes(ffi.buffer(completion.sense, completion.sense_nbytes))
+            if done.status == CHECK_CONDITION:
+                self._note(request.lun, done.sense)
             done.in_residual, done.out_residual = int(completion.in_residual), int(completion.out_residual)
             nbytes = request.in_nbytes - max(0, done.in_residual)
             if nbytes:
-                came = self.memory.view[request.in_offset : request.in_offset + nbytes]
+                came = request.link.memory.view[request.in_offset : request.in_offset + nbytes]
                 if request.into is None:
                     done.data_in = bytes(came)
                 else:
                     request.into[:nbytes] = came
                     done.data_in = request.into[:nbytes]
         else:
+            request.channel.ring.noticed(rc)
             done.error = transport_error(rc, request.channel.ring.why)
         if request.tapped and request.channel.tap is not None:
             request.channel.tap.done(request.tapped, done, rc, int(completion.response_code))
         self.free(request, lost=rc not in (0, -errno.ECANCELED, -errno.EIO), keep_call=keep_call)
         return done
 
+    def _note(self, lun: int, data: bytes) -> None:
+        """A unit attention is told once: whoever gets it, all who use the logical unit must know."""
+        found = sense.decode(data)
+        if found.key == sense.Key.UNIT_ATTENTION and found.asc == RESET and found.ascq in POWER_LOST:
+            self.power_losses[lun] += 1
+
     def free(self, request: Request, *, lost: bool, keep_call: bool = True) -> None:
         """Ends a request's hold on its buffer."""
         if request.buffer is not None:
-            (self._buffers.lose if lost else self._buffers.give)(request.buffer)
+            buffers = request.link.buffers
+            (buffers.lose if lost else buffers.give)(request.buffer)
             request.buffer = None
         if keep_call:
             request.channel.ring.done_with(request.call)
@@ -263,7 +192,17 @@ class Initiator:
         of the command: CommandTimeout after `timeout` seconds, CommandAborted.
         """
         seconds = self.timeout if timeout is None else timeout
-        request = self.build(lun, cdb, data_out, data_in, attribute, seconds, cookie)
+        link = self.hold(seconds)
+        try:
+            return self._execute(link, lun, cdb, data_out, data_in, attribute, seconds, cookie)
+        finally:
+            link.leave()
+
+    def _execute(
+        self, link: Link, lun: int, cdb: bytes, data_out: Any, data_in: DataIn, attribute: int, seconds: float,
+        cookie: Any,
+    ) -> Done:  # fmt: skip
+        request = self.build(link, lun, cdb, data_out, data_in, attribute, seconds, cookie)
         ring, call = request.channel.ring, request.call
         rc = ring.run(call, seconds)
         if rc == -errno.ETIMEDOUT and call.completion.tag:
@@ -273,6 +212,7 @@ class Initiator:
             raise CommandTimeout(f"no credit for the command within {seconds:g} s; it was not sent")
         if rc:
             self.free(request, lost=False)  # never sent
+            ring.noticed(rc)
             raise transport_error(rc, ring.why)
         done = self.finish(request, call.completion)
         if done.error is not None:
@@ -329,12 +269,16 @@ class Initiator:
         """
         return self.queue.reap(max, min, self.timeout if timeout is None else timeout)
 
-    # ---- task management and the end ----
+    # ---- task management ----
 
     def task_management(self, function: int, lun: int, tag: int = 0, *, timeout: float = TMF_SECONDS) -> int:
         """Sends a task management function (enum srp_tsk_mgmt_function); the response code. TransportError."""
-        channel = next((c for c in self.channels if tag and c.ring.frame == tag >> TAG_RING_SHIFT), None)
-        return self._manage(channel or self.pick(), function, lun, tag, timeout)
+        link = self.hold(timeout)
+        try:
+            channel = next((c for c in link.channels if tag and c.ring.frame == tag >> TAG_RING_SHIFT), None)
+            return self._manage(channel or self.pick(link), function, lun, tag, timeout)
+        finally:
+            link.leave()
 
     def _manage(self, channel: SrpChannel, function: int, lun: int, tag: int, timeout: float) -> int:
         completion = ffi.new("struct vi_completion *")
@@ -347,47 +291,3 @@ class Initiator:
         if channel.tap is not None:
             channel.tap.managed(tapped, int(completion.response_code))
         return int(completion.response_code)
-
-    def logout(self) -> None:
-        """Logs out of all channels; what is outstanding fails. `reconnect` may follow."""
-        for channel in self.channels:
-            channel.leave()
-
-    def reconnect(self) -> None:
-        """Logs in anew, as the same initiator port: new connection, new memory, new rings. ConnectError.
-
-        Each logical unit then has a unit attention for us. Commands of the old channels have failed.
-        """
-        self._disconnect(orderly=True)
-        self._connect()
-
-    def _disconnect(self, *, orderly: bool) -> None:
-        if orderly:
-            with contextlib.suppress(InitiatorError, BusError):
-                self.logout()
-        for channel in self.channels:
-            channel.leave(orderly=False)
-        self._poller.close()
-        deadline = time.monotonic() + 1.0
-        while self.queue.busy and time.monotonic() < deadline:
-            time.sleep(0.001)
-        self.connection.close()
-
-    def close(self) -> None:
-        """Logs out and lets everything go. Idempotent. In a forked child it only forgets."""
-        if self._closed:
-            return
-        self._closed = True
-        if os.getpid() == self._pid:
-            self._disconnect(orderly=True)
-
-    def __enter__(self) -> "Initiator":
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.close()
-
-    @property
-    def natives(self) -> Sequence[Any]:
-        """The native channels, for load generators."""
-        return [channel.c for channel in self.channels]

@@ -12,7 +12,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from initiator.done import Done
-from initiator.errors import CommandAborted, InitiatorError, ScsiError
+from initiator.errors import (
+    CacheLost,
+    CommandAborted,
+    CommandTimeout,
+    InitiatorError,
+    ScsiError,
+    TransportError,
+)
+from initiator.initiator import RESET
 from initiator.native import lib
 from vscsi.scsi import cdb as cdb_
 from vscsi.scsi import sense, vpd
@@ -27,10 +35,6 @@ log = logging.getLogger("vscsi.initiator")
 ATTEMPTS = 10
 PAUSE_SECONDS = 0.002
 PAUSE_SECONDS_MAX = 0.25
-RESET = 0x29
-"""ASC of the unit attentions that power on, resets and nexus loss leave behind."""
-POWER_LOST = (0x00, 0x01, 0x02, 0x04)
-"""Their ASCQs that may mean a volatile write cache was lost; 29h/03h and 29h/07h do not."""
 MAX_10_LBA, MAX_10_BLOCKS = (1 << 32) - 1, (1 << 16) - 1
 
 Data = bytes | bytearray | memoryview
@@ -44,8 +48,8 @@ class Lun:
         self.lun = lun
         self._lock = threading.Lock()
         self._facts: tuple[int, int, int, int, int] | None = None
-        self._dirty = False
-        self._greeted = False
+        self._dirty: int | None = None
+        """Power losses there had been when the first write was answered that no flush has followed; None: no such."""
 
     # ---- facts ----
 
@@ -114,24 +118,35 @@ class Lun:
 
         ScsiError for what remains; TransportError.
         """
+        return self._execute(cdb, repeatable, **options)[0]
+
+    def _execute(self, cdb: bytes, repeatable: bool, **options: Any) -> tuple[Done, int]:
+        """The same, and how many power losses were known when the attempt began that succeeded."""
         pause = PAUSE_SECONDS
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1
+            losses = self.initiator.power_losses[self.lun]
             try:
                 done = self.initiator.execute(self.lun, cdb, **options)
             except CommandAborted:
                 if last or not repeatable:
                     raise
                 continue
+            except CommandTimeout:
+                raise  # it would hardly be quicker the next time
+            except TransportError as error:
+                if last or not repeatable or not self.initiator.recovery.hopeful:
+                    raise
+                log.info("lun %d: %s: again: %s", self.lun, cdb_.name_of(cdb), error)
+                continue
             if done.status in (Status.GOOD, Status.CONDITION_MET):
-                self._greeted = True
-                return done
+                return done, losses
             if last or not self._again(done, repeatable):
                 break
             if done.status != Status.CHECK_CONDITION:
                 time.sleep(pause)
                 pause = min(2 * pause, PAUSE_SECONDS_MAX)
-        return done.raise_for_status(f"lun {self.lun}: {cdb_.name_of(cdb)}")
+        return done.raise_for_status(f"lun {self.lun}: {cdb_.name_of(cdb)}"), losses
 
     def _again(self, done: Done, repeatable: bool) -> bool:
         if done.status in (Status.BUSY, Status.TASK_SET_FULL):
@@ -142,10 +157,6 @@ class Lun:
             return False
         found = sense.decode(done.sense)
         if found.key != sense.Key.UNIT_ATTENTION or found.asc != RESET:
-            return False
-        if found.ascq in POWER_LOST and self._dirty and self._greeted:
-            # What was written and not flushed may be gone: the user must know, and a flush must not succeed.
-            self._dirty = False
             return False
         log.debug("lun %d: %s", self.lun, found.describe())
         return True
@@ -188,12 +199,13 @@ class Lun:
             start = (at - lba) * block
             small = at + count <= MAX_10_LBA and count <= MAX_10_BLOCKS
             row = cdb_.WRITE_10 if small else cdb_.WRITE_16
-            done = self.execute(
-                row.build(lba=at, transfer_length=count, fua=int(fua)),
+            done, losses = self._execute(
+                row.build(lba=at, transfer_length=count, fua=int(fua)), True,
                 data_out=view[start : start + count * block],
-                repeatable=True,
-            )
-            self._dirty = self._dirty or not fua
+            )  # fmt: skip
+            if not fua:
+                with self._lock:
+                    self._dirty = losses if self._dirty is None else self._dirty
             if done.out_residual:
                 raise InitiatorError(f"lun {self.lun}: {done.out_residual} bytes were not taken")
 
@@ -204,9 +216,24 @@ class Lun:
         return blocks
 
     def flush(self) -> None:
-        """SYNCHRONIZE CACHE: what was written is durable when this returns."""
-        self.execute(cdb_.SYNCHRONIZE_CACHE_10.build(lba=0, number_of_logical_blocks=0), repeatable=True)
-        self._dirty = False
+        """SYNCHRONIZE CACHE: what was written is durable when this returns.
+
+        CacheLost, once, if the target has started anew since writes were answered that no flush has followed: with a
+        volatile cache they may be gone (a target that was only killed has lost nothing, for the kernel keeps what it
+        wrote; one whose machine went down has). A write with `fua` needs no flush.
+        """
+        with self._lock:
+            dirty, self._dirty = self._dirty, None
+        try:
+            self.execute(cdb_.SYNCHRONIZE_CACHE_10.build(lba=0, number_of_logical_blocks=0), repeatable=True)
+        except BaseException:
+            with self._lock:
+                self._dirty = dirty if dirty is not None else self._dirty
+            raise
+        if dirty is not None and self.initiator.power_losses[self.lun] != dirty:
+            raise CacheLost(
+                f"lun {self.lun}: the target has started anew: what was written and not flushed may be lost"
+            )
 
     def unmap(self, lba: int, blocks: int) -> None:
         """The content of these blocks is not needed any more."""

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Coming back after a loss: the target killed and started anew, suspended, stopped in order; sockets cut.
+
+What is outstanding ends with an error, nothing is sent twice behind the user's back, and later commands work.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from programs import Target
+
+from initiator import Backoff, CacheLost, Initiator, TransportError
+from initiator.errors import ConnectError
+from initiator.recovery import Recovery
+from vscsi.scsi import cdb, sense
+
+TUR = cdb.TEST_UNIT_READY.build()
+SECONDS = 30.0
+PORT_ID = b"recovering port!"
+QUICK = Backoff(first_seconds=0.01, longest_seconds=0.1, seconds=SECONDS)
+
+
+def until(predicate, what):
+    end = time.monotonic() + SECONDS
+    while not predicate():
+        assert time.monotonic() < end, what
+        time.sleep(0.005)
+
+
+class Restarting:
+    """A target program that is ended and started again, on the same socket and image."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.start()
+
+    def start(self):
+        (self.folder / "t.pid").unlink(missing_ok=True)
+        self.target = Target(self.folder, f"0={self.folder / 'disk.img'},size=8M")
+
+    @property
+    def socket(self):
+        return self.target.socket
+
+    def kill(self):
+        self.target.process.kill()
+        self.target.process.wait()
+
+
+@pytest.fixture
+def restarting(tmp_path):
+    made = Restarting(tmp_path)
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def initiator(restarting):
+    with Initiator(restarting.socket, port_id=PORT_ID, reconnect=QUICK, timeout=SECONDS) as made:
+        yield made
+
+
+def cut(connection):
+    """As if the socket had been torn."""
+    connection._sock.shutdown(socket.SHUT_RDWR)
+
+
+def attention_of(done):
+    found = sense.decode(done.sense)
+    return done.status, found.key, found.asc << 8 | found.ascq
+
+
+# ---- the policy ----
+
+
+def test_delays_double_up_to_the_longest_and_are_counted():
+    policy = Backoff(first_seconds=1, longest_seconds=5, jitter=0.5, attempts=5)
+    assert list(policy.delays(lambda: 0.0)) == [1, 2, 4, 5, 5]
+    assert list(policy.delays(lambda: 1.0)) == [0.5, 1, 2, 2.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"first_seconds": 0}, {"longest_seconds": 0.001}, {"jitter": 1.1}, {"attempts": 0}, {"seconds": 0}]
+)
+def test_policies_that_make_no_sense(wrong):
+    with pytest.raises(ValueError):
+        Backoff(**wrong)
+
+
+def test_it_gives_up_and_says_so(caplog):
+    tried = []
+
+    def again():
+        tried.append(1)
+        raise ConnectError("nobody there")
+
+    recovery = Recovery(again, Backoff(first_seconds=0.001, longest_seconds=0.002, attempts=4), "it")
+    caplog.set_level(logging.INFO, "vscsi.initiator")
+    recovery.lost("gone")
+    recovery.lost("gone")
+    with pytest.raises(TransportError, match=r"given up after 4 attempts.*nobody there"):
+        recovery.wait(SECONDS)
+    assert len(tried) == 4 and not recovery.hopeful
+    assert [record.levelname for record in caplog.records] == ["WARNING", *["INFO"] * 4, "ERROR"]
+    recovery.close()
+
+
+def test_without_a_policy_nothing_is_tried():
+    recovery = Recovery(lambda: pytest.fail("tried"), None, "it")
+    recovery.lost("gone")
+    assert recovery.live and not recovery.hopeful
+    recovery.close()
+
+
+# ---- SRP ----
+
+
+def test_a_killed_target_is_found_again(restarting, initiator, caplog):
+    caplog.set_level(logging.INFO, "vscsi.initiator")
+    disk = initiator.lun(0)
+    disk.write(5, b"a" * 512)
+    pid = initiator.target_info.pid
+    restarting.kill()
+    results = []
+    reader = threading.Thread(target=lambda: results.append(disk.read(5, 1)))
+    reader.start()  # waits for the target, whether it is sent before or after the loss is noticed
+    restarting.start()
+    reader.join(SECONDS)
+    assert results == [b"a" * 512]
+    assert initiator.target_info.pid != pid
+    assert "connected again after" in caplog.text
+    with pytest.raises(CacheLost):
+        disk.flush()
+    disk.flush()
+    disk.write(6, b"b" * 512)
+    disk.flush()
+
+
+def test_after_a_restart_the_attention_is_power_on_after_a_cut_nexus_loss(restarting, initiator):
+    until(lambda: attention_of(initiator.execute(0, TUR))[0] == 0, "ready")
+    cut(initiator.connection)
+    until(lambda: initiator.recovery.recovered == 1, "back")
+    assert attention_of(initiator.execute(0, TUR)) == (2, 6, 0x2907)
+    restarting.kill()
+    restarting.start()
+    until(lambda: initiator.recovery.recovered == 2, "back")
+    assert attention_of(initiator.execute(0, TUR)) == (2, 6, 0x2900)
+    assert initiator.power_losses[0] == 2  # one at the very first login
+
+
+def test_an_orderly_restart(restarting, initiator):
+    disk = initiator.lun(0)
+    disk.write(1, b"x" * 512, fua=True)
+    assert restarting.target.stop() == 0
+    restarting.start()
+    assert disk.read(1, 1) == b"x" * 512
+    disk.flush()  # nothing was written that a flush would have had to keep
+
+
+def test_what_is_outstanding_fails_and_is_not_sent_again(restarting, initiator):
+    tags = 16
+    until(lambda: attention_of(initiator.execute(0, TUR))[0] == 0, "ready")
+    os.kill(restarting.target.process.pid, signal.SIGSTOP)
+    for k in range(tags):
+        initiator.submit(0, TUR, cookie=k)
+    restarting.kill()
+    restarting.start()
+    until(lambda: initiator.recovery.recovered == 1, "back")
+    found = []
+    while len(found) < tags:
+        found += initiator.reap(min=1, timeout=SECONDS)
+    assert sorted(done.cookie for done in found) == list(range(tags))
+    assert all(isinstance(done.error, TransportError) for done in found)
+    assert not initiator.reap(min=1, timeout=0)
+    assert initiator.stats()["outstanding"] == 0
+
+
+def test_a_target_that_is_suspended_loses_nothing(restarting, initiator):
+    disk = initiator.lun(0)
+    disk.write(0, b"1" * 512)
+    os.kill(restarting.target.process.pid, signal.SIGSTOP)
+    threads = [threading.Thread(target=disk.write, args=(k, bytes([k]) * 512)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    os.kill(restarting.target.process.pid, signal.SIGCONT)
+    for thread in threads:
+        thread.join(SECONDS)
+    assert disk.read(0, 8) == b"".join(bytes([k]) * 512 for k in range(8))
+    assert initiator.recovery.recovered == 0
+    disk.flush()
+
+
+def test_suspend_and_resume(restarting):
+    with Initiator(restarting.socket, port_id=PORT_ID, timeout=SECONDS) as initiator:
+        disk = initiator.lun(0)
+        disk.write(3, b"s" * 512)
+        initiator.suspend()
+        with pytest.raises(TransportError, match="suspended"):
+            initiator.execute(0, TUR, timeout=0.01)
+        results = []
+        reader = threading.Thread(target=lambda: results.append(disk.read(3, 1)))
+        reader.start()
+        initiator.resume()
+        reader.join(SECONDS)
+        assert results == [b"s" * 512]
+        disk.flush()  # a nexus loss loses no cache
+
+
+def test_reservations_and_keys_outlive_the_nexus(restarting, initiator):
+    def persist_in():
+        disk = initiator.lun(0)
+        row = cdb.PERSISTENT_RESERVE_IN_READ_KEYS.build(allocation_length=64)
+        return bytes(disk.execute(row, data_in=64).data_in)
+
+    key = b"ourkey!!"
+    parameters = bytes(8) + key + bytes([0, 0, 0, 0, 1, 0, 0, 0])  # APTPL
+    out = cdb.PERSISTENT_RESERVE_OUT_REGISTER.build(parameter_list_length=24)
+    initiator.lun(0).execute(out, data_out=parameters)
+    assert key in persist_in()
+    cut(initiator.connection)
+    until(lambda: initiator.recovery.recovered == 1, "back")
+    assert key in persist_in()
+    restarting.kill()
+    restarting.start()
+    until(lambda: initiator.recovery.recovered == 2, "back")
+    assert key in persist_in()
+    # RESERVE with the key: only who is registered may.
+    reserve = cdb.PERSISTENT_RESERVE_OUT_RESERVE.build(type=1, parameter_list_length=24)
+    initiator.lun(0).execute(reserve, data_out=key + bytes(16))
+
+
+def test_many_threads_survive_cuts(restarting, initiator):
+    """Each thread reads back what it wrote, whatever is torn meanwhile."""
+    disk, failures, stop = initiator.lun(0), [], threading.Event()
+    rounds = [0] * 4
+
+    def work(me):
+        try:
+            while not stop.is_set():
+                data = bytes([me, rounds[me] % 251]) * 256 * 8
+                disk.write(me * 100, data)
+                assert disk.read(me * 100, 8) == data
+                rounds[me] += 1
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(me,)) for me in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(1, 11):
+        before = list(rounds)
+        until(lambda: failures or all(a > b for a, b in zip(rounds, before, strict=True)), "progress")  # noqa: B023
+        cut(initiator.connection)
+        until(lambda: failures or initiator.recovery.recovered >= turn, "back")  # noqa: B023
+    stop.set()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert not failures
