@@ -3,6 +3,7 @@
 
 PYTHON ?=
 TIME ?= 60
+CRASH_COMMANDS ?= 2000
 TESTS ?= tests
 SCHEDULES ?= 1000
 ARGS ?=
@@ -15,7 +16,7 @@ TSAN := VENV=.venv-tsan VSCSI_SANITIZE=thread $(SETUP)
 # What runs C of ours in several threads; the rest of the tests would only be slower.
 THREADED := tests/target/native tests/initiator tests/stress
 
-.PHONY: help setup demo test lint format asan tsan fuzz stress model conformance bench clean
+.PHONY: help setup demo test lint format asan tsan fuzz stress crash model conformance bench clean
 
 help:
 	@echo 'make setup              install what is missing, build, install into .venv'
@@ -27,6 +28,7 @@ help:
 	@echo 'make tsan               the native modules and the C stress programs with ThreadSanitizer, TIME=60 seconds each'
 	@echo 'make stress             the C stress programs in every variant, TIME=60 seconds each'
 	@echo 'make model              every state of ring, task set and range locks, large bounds; SCHEDULES=1000 through the C'
+	@echo 'make crash              every crash point of long random loads and of file systems (CRASH_COMMANDS=2000 each)'
 	@echo 'make conformance        libiscsi'\''s tests through the SG_IO door on every kind of LUN (ARGS="--test Sanitize.*")'
 	@echo 'make fuzz               the fuzz tests, again and again with new seeds, for TIME=60 seconds'
 	@echo 'make bench              bench/compare.py (ARGS="--quick")'
@@ -69,6 +71,9 @@ tsan: setup
 
 stress: setup
 	VSCSI_STRESS_SECONDS=$(TIME) $(BIN)/pytest --timeout=0 -m stress $(TESTS) $(ARGS)
+
+crash: setup
+	VSCSI_CRASH_COMMANDS=$(CRASH_COMMANDS) VSCSI_CRASH_STATES=50 $(BIN)/pytest --timeout=0 tests/crash $(ARGS)
 
 fuzz: setup
 	scripts/fuzz.sh $(TIME) $(TESTS) $(ARGS)
