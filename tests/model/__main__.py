@@ -7,6 +7,7 @@ Knows which bounds are large; the properties are the models' own. Ends with 1 if
 import sys
 import time
 
+from model.allegiance import QERR_ALL, QERR_NEXUS, Failing, Policy
 from model.checker import Model, explore
 from model.ranges import Blocks, Ranges
 from model.ring import MUTATIONS, Ring
@@ -29,6 +30,9 @@ LARGE: tuple[tuple[str, Model], ...] = (
         (f"task set, an endless queue with one {a} in it", Starving(a, room=5, heads=3))
         for a in (SIMPLE, ORDERED, HEAD)
     ),
+    ("task set with ACA, 4 commands, no function", Failing(commands=4, functions=0)),
+    ("task set with ACA and QERR, 3 commands, 2 functions", Failing(functions=2, policy=Policy(qerr=QERR_ALL))),
+    ("task sets with ACA, 3 commands, 2 functions", Failing(functions=2, policy=Policy(True, QERR_NEXUS, 2))),
     ("range locks, 2 units, 3 lockers, 3 commands", Ranges((A, BOTH, OTHER_LU), SEVERAL)),
     ("range locks, 2 units, 3 lockers, 1 command, aborts and time-outs", Ranges((BOTH,), SEVERAL, errors=True)),
     *(
