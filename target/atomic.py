@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from target.journal import Journal, Record
 from target.part import Part, part
+from target.state import State
 from target.stores import Can
 from vscsi.scsi import sense
 from vscsi.scsi.sense import CheckCondition
@@ -57,12 +58,25 @@ class AtomicWrites(Part):
         if path is not None:
             self._recover(Journal(path), writable)
         volatile = unit.store.is_volatile
-        self.supported = writable and not unit.store.is_null and (volatile or unit.state.durable)
+        self.supported = writable and not unit.store.is_null and (volatile or self._state().durable)
+
+    def medium_changed(self) -> None:
+        """What was begun on the new medium is finished; its journal lies beside it, not beside the one before."""
+        self.close()
+        self.start()
+
+    def _state(self) -> State:
+        """The unit's, if the user has asked for a folder; else that of the medium there is now."""
+        state, image = self.unit.state, self.unit.store.path
+        if state.folder is None or image is None or self.unit.state_asked:
+            return state
+        beside = image.with_name(image.name + ".vscsi")
+        return state if beside == state.folder else State(beside)
 
     def _path(self) -> Path | None:
         """Also beside an image that is only read, where nothing else is kept."""
         unit = self.unit
-        if (path := unit.state.path(_NAME)) is not None:
+        if (path := self._state().path(_NAME)) is not None:
             return path
         image = unit.store.path
         return None if image is None else image.with_name(image.name + ".vscsi") / _NAME
@@ -139,7 +153,7 @@ class AtomicWrites(Part):
 
     def _opened(self) -> Journal:
         if self._journal is None:
-            path = self.unit.state.make_path(_NAME)
+            path = self._state().make_path(_NAME)
             assert path is not None
             self._journal = Journal(path)
         return self._journal
@@ -168,3 +182,4 @@ class AtomicWrites(Part):
     def close(self) -> None:
         if self._journal is not None:
             self._journal.close()
+            self._journal = None

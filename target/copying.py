@@ -138,6 +138,9 @@ class Copies(Part):
         if self.unit.device is not None:
             self.unit.device.shared(Tokens).revoke(self.unit)
 
+    def medium_changed(self) -> None:
+        self.sanitized()  # what a token stands for has gone with the old medium
+
     def nexus_forgotten(self, nexus: Nexus) -> None:
         with self._lock:
             self._operations = [one for one in self._operations if one.nexus != nexus.index]
@@ -152,7 +155,8 @@ class Copies(Part):
 
 def check_unit(unit: "LogicalUnit", nexus: int, conflict: Conflict) -> None:
     """What the copy manager meets when it reads or writes on a nexus' behalf. CheckCondition: COPY ABORTED."""
-    if unit.obstacle() is not None or unit.denies(nexus, conflict) or (conflict & Conflict.WRITE and unit.readonly):
+    protected = conflict & Conflict.WRITE and unit.write_protection is not None
+    if protected or unit.obstacle() is not None or unit.denies(nexus, conflict):
         raise sense.THIRD_PARTY_DEVICE_FAILURE.error()
 
 
@@ -173,7 +177,7 @@ def run(device: TargetDevice, operation: CopyOperation, pieces: list[Piece], por
         try:
             _check_piece(piece, operation.nexus)
             written[piece.destination.index] = piece.destination
-            for nbytes in _move(device, piece, check, 0 if port is None else port.request):
+            for nbytes in _move(device, piece, check, operation.nexus, 0 if port is None else port.request):
                 operation.nbytes += nbytes
                 operation.blocks += nbytes // piece.destination.block_nbytes
         except sense.CheckCondition as error:
@@ -226,7 +230,7 @@ def _steps(piece: Piece) -> Iterator[tuple[int, int]]:
         yield offset, min(CHUNK_NBYTES, piece.nbytes - offset)
 
 
-def _move(device: TargetDevice, piece: Piece, check: Callable[[], None], request: int) -> Iterator[int]:
+def _move(device: TargetDevice, piece: Piece, check: Callable[[], None], nexus: int, request: int) -> Iterator[int]:
     buffer = memoryview(mmap.mmap(-1, max(1, min(CHUNK_NBYTES, piece.nbytes))))
     source, destination = piece.source, piece.destination
     for offset, nbytes in _steps(piece):
@@ -237,6 +241,7 @@ def _move(device: TargetDevice, piece: Piece, check: Callable[[], None], request
         if source is not None:
             ranges.append((source, piece.source_lba + offset // source.block_nbytes, nbytes // source.block_nbytes))
         with locked(device, ranges, request):
+            _check_piece(piece, nexus)  # again: SANITIZE, a reservation or another medium may have come in between
             if source is not None:
                 source.read_into(chunk, ranges[1][1])
             device.wrote(destination)

@@ -84,8 +84,9 @@ class LogicalUnit:
         self.occupied: Callable[[], CheckCondition] | None = None
         """What every other command ends with while a long operation has the unit."""
         self.sync_failed = False
+        self.state_asked = spec.state is not None
         self.state = State(_state_folder(spec, store, self.readonly))
-        self.state.claim(make=spec.state is not None)
+        self.state.claim(make=self.state_asked)
         self.set_protection(0)
         self.device: TargetDevice | None = None
         """What the unit belongs to; there from `start` on."""
@@ -93,7 +94,11 @@ class LogicalUnit:
         self._parts_lock = threading.RLock()
         self._sync_lock = threading.Lock()
         self._closed = False
-        self.set_protection(self.part(Protection).format_of(spec.protection))
+        try:
+            self.set_protection(self.part(Protection).format_of(spec.protection))
+        except BaseException:
+            self.state.close()
+            raise
 
     def set_protection(self, type_: int) -> None:
         """1 to 3: formatted with protection information of that type; 0: without. Who tells the core is the caller."""

@@ -77,7 +77,10 @@ class Medium(Part):
             before = unit.not_ready
             self.unit.set_state(sense.MEDIUM_NOT_PRESENT_TRAY_OPEN)
             try:
-                with device.locked(unit, 0, unit.blocks):  # commands that began before have ended now
+                # Commands that began before have ended then. Twice: some may have been waiting for our lock itself.
+                with device.locked(unit, 0, unit.blocks):
+                    pass
+                with device.locked(unit, 0, unit.blocks):
                     if not unit.readonly:
                         unit.flush()
             except LockRefused as stuck:
@@ -122,4 +125,6 @@ class Medium(Part):
             unit.store = store
             unit.blocks = store.nbytes // unit.block_nbytes
             unit.readonly = unit.asked_readonly or Can.WRITE not in store.can
+            for part in unit.parts():
+                part.medium_changed()
             device.resized(unit)

@@ -62,6 +62,9 @@ class Part:
         """SANITIZE or FORMAT UNIT begins, or goes on after a restart: what was kept of old blocks has to go.
         No other command touches the medium then. An exception makes the operation fail."""
 
+    def medium_changed(self) -> None:
+        """Another medium has taken the place of the one that was ejected; it is not ready yet."""
+
     def shutdown(self) -> None:
         """The target is about to end, `unit.device` still works: threads of this part end now."""
 

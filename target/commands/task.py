@@ -69,6 +69,7 @@ class Task:
     ) -> None:
         self.port, self.device, self.row, self.raw = port, device, row, raw
         self.lu, self.nexus = lu, nexus
+        self._store = None if lu is None else lu.store
         self.fields = row.parse(raw)
         self.well_known = lu is None and lun_.decode(lun) == lun_.WLUN_REPORT_LUNS
         self.out_nbytes = 0
@@ -137,11 +138,18 @@ class Task:
         try:
             with self.device.locked(unit or self.unit, lba, blocks, self.port.request):
                 (unit or self.unit).check_occupied()
+                self._check_medium()
                 yield
         except LockRefused as refused:
             if refused.aborted:
                 raise Aborted from refused
             raise sense.NOT_READY_CAUSE_NOT_REPORTABLE.error() from refused
+
+    def _check_medium(self) -> None:
+        """Ends a command between two of its ranges if the medium that it began on has been taken out meanwhile."""
+        gone = sense.MEDIUM_NOT_PRESENT_TRAY_OPEN
+        if self.lu is not None and (self.lu.not_ready is gone or self.lu.store is not self._store):
+            raise gone.error()
 
     def flush(self) -> None:
         """Makes everything on the unit durable, or ends the command: never a success after a failure."""

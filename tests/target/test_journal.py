@@ -267,6 +267,7 @@ def test_loss_of_power_at_any_step(
         except Powerless:
             pass
         device.units[0].store.close()
+        device.units[0].state.close()
     dice = random.Random(seed)
     path.write_bytes(image.after_loss(dice))
     journal_of(path).parent.mkdir(exist_ok=True)

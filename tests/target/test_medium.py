@@ -47,7 +47,7 @@ def test_eject_and_load(device: FakeDevice) -> None:
     device.connect(8)
     do_command(device, EJECT)
     assert device.states[0] == GONE.code
-    assert device.lock_log == [(0, 0, 2048)], "commands that began before were waited for"
+    assert device.lock_log == [(0, 0, 2048)] * 2, "commands that began before were waited for, and who waited too"
     do_command_fail(device, READY, GONE)
     do_command(device, EJECT)
     do_command(device, LOAD)

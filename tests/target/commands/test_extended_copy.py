@@ -189,6 +189,9 @@ def test_what_the_copy_manager_meets(device: FakeDevice) -> None:
     fails(device, stranger, unreachable)
     failure = sense.THIRD_PARTY_DEVICE_FAILURE
     fails(device, lid1(device, copy.encode_blocks(0, 1, 1, 0, 0), luns=(0, 3)), failure)
+    device.units[1].software_write_protected = True
+    fails(device, lid1(device, copy.encode_blocks(0, 1, 1, 0, 0)), failure)
+    device.units[1].software_write_protected = False
     device.units[1].part(Fence).conflict = Conflict.WRITE
     fails(device, lid1(device, copy.encode_blocks(0, 1, 1, 0, 0)), failure)
     data = lid1(device, copy.encode_blocks(1, 0, 1, 0, 0), list_id=9)
