@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A backing store in Python that records what the target's slow path asks of it: for machines without /dev/fuse, and for
-stores without a descriptor. `--lun 0=recorded:NAME`. Knows the Store contract.
+"""A backing store in Python that records what the target's slow path asks of it: for machines without /dev/fuse, and
+for stores without a descriptor. `--lun 0=recorded:NAME`. Knows the Store contract.
 """
 
 from crash.log import Log, Op

@@ -6,9 +6,10 @@ Short here; `make crash` runs it longer (VSCSI_CRASH_COMMANDS, VSCSI_CRASH_SEED)
 
 import os
 import random
+import subprocess
 
 import pytest
-from programs import Target
+from programs import Target, tool
 
 from crash.folder import Folder, mounted
 from crash.log import Log
@@ -30,13 +31,16 @@ def load(log, socket, *, write_cache=True, whole=False, kinds=KINDS):
     together(loads, COMMANDS)
 
 
-def record(tmp_path_factory, lun="", *, engine="io_uring", env=None, **options):
+def record(tmp_path_factory, lun="", *, engine="io_uring", preload=None, **options):
     """A log of a load on a target whose image is recorded."""
     log, place = Log(), tmp_path_factory.mktemp("c")
     folder = Folder(log, seed=SEED)
     folder.make("disk.img", SECTORS * 512)
     with mounted(folder, place / "r") as files:
-        target = Target(place, f"0={files / 'disk.img'}{lun}", options=("--engine", engine))
+        with pytest.MonkeyPatch.context() as patch:
+            if preload:
+                patch.setenv("LD_PRELOAD", " ".join(filter(None, (os.environ.get("LD_PRELOAD"), str(preload)))))
+            target = Target(place, f"0={files / 'disk.img'}{lun}", options=("--engine", engine))
         try:
             load(log, target.socket, **options)
         finally:
@@ -63,3 +67,28 @@ def test_a_missing_flush_is_found(missing, tmp_path_factory):
     log = record(tmp_path_factory)
     assert not replay(log, "disk.img").losses
     assert replay(log.without(**missing), "disk.img").losses
+
+
+# What a target would be whose fdatasync or RWF_DSYNC does nothing: with the engine that makes these calls itself.
+LIES = {
+    "fdatasync": "int fdatasync(int fd) { (void)fd; return 0; }",
+    "RWF_DSYNC": """#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/uio.h>
+ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t at, int flags)
+{
+    (void)flags;
+    return pwritev(fd, v, n, at);
+}""",
+}
+
+
+@pytest.mark.parametrize("call", LIES)
+def test_a_target_that_lies_is_found(call, tmp_path_factory):
+    """A real target that answers without having asked for the data to be durable."""
+    place = tmp_path_factory.mktemp("lie")
+    (place / "lie.c").write_text(LIES[call])
+    words = [tool("gcc"), "-shared", "-fPIC", "-O1", "-o", place / "lie.so", place / "lie.c"]
+    subprocess.run(words, check=True)
+    log = record(tmp_path_factory, engine="pool", preload=place / "lie.so")
+    assert replay(log, "disk.img").losses

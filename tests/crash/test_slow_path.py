@@ -2,11 +2,12 @@
 """The same for a store in Python, served through the slow path: needs no FUSE."""
 
 import pytest
+from real_server import Target
+
 from crash.log import Log
 from crash.replay import replay
 from crash.store import FORGETFUL, LOGS
 from crash.test_random import SEED, load
-from real_server import Target
 
 
 def record(tmp_path_factory, name, cache="wb"):

@@ -30,10 +30,13 @@ def stamp(number: int, sector: int) -> bytes:
 class Load:
     """One initiator. `first` and `sectors`: where it works; others may work there, too, but for the claimed sectors."""
 
-    def __init__(self, log: Log, socket, kind, first, sectors, claimed, seed, *, write_cache=True, whole=False) -> None:
+    def __init__(
+        self, log: Log, socket, kind, first, sectors, claimed, seed, *, write_cache=True, whole=False, only_claimed=0.0
+    ) -> None:
         self.log, self.first, self.sectors = log, first, sectors
         self.random = random.Random(seed)
         self.srp = kind == "srp"
+        self.only_claimed = only_claimed
         self.disk = (Srp if self.srp else Blkif)(socket, False)
         self.write_cache, self.whole = write_cache, whole
         self.claimed = claimed
@@ -120,6 +123,8 @@ class Load:
     def step(self) -> None:
         what = self.random.random()
         claimed = any(self.claimed in command.writes for command in self.flying.values())
+        if self.random.random() < self.only_claimed:
+            what = 0.88 + 0.12 * what
         if what < 0.12:
             self.sync()
         elif not self.srp or what < 0.75 or (claimed and what > 0.88):
