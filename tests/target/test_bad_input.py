@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import oracle_srp as oracle
 import pytest
+from real_server import Target, absorb_attention
 from served import absorb, served
 
 from initiator import Initiator
@@ -19,7 +21,7 @@ from target import commands
 from vscsi.scsi import cdb, sense
 from vscsi.scsi.cdb import Cdb, Data
 
-BLOCK, BLOCKS = 512, 2048
+BLOCK, BLOCKS, PAGE = 512, 2048, 4096
 CONTENT = random.Random(3).randbytes(BLOCK * BLOCKS)
 RANGED = [handler.row for handler in commands.handlers().values() if "lba" in handler.row.fields]
 RANGED = [row for row in RANGED if row.block_count is not None]
@@ -154,3 +156,51 @@ def test_cdbs_shorter_than_their_command(tmp_path: Path) -> None:
                 assert found.field_pointer is not None
                 assert found.field_pointer.byte == 7
         assert image.read_bytes() == CONTENT
+
+
+def test_memory_descriptors_that_name_the_same_bytes_more_than_once(tmp_path: Path) -> None:
+    """No harm in it for a write: the bytes count as often as they are named. In a read the last of them may win, and
+    nothing else is touched."""
+    image = tmp_path / "disk.img"
+    image.write_bytes(CONTENT)
+    target = Target(tmp_path / "s", f"0={image}")
+    try:
+        raw = target.raw()
+        channel = raw.srp()
+        channel.login()
+        absorb_attention(channel)
+        memory = raw.connection.memory
+        offset = memory.alloc(2 * PAGE)
+        key, _ = memory.grant(offset, 2 * PAGE)
+        memory.view[offset : offset + 2 * PAGE] = bytes([0x77]) * BLOCK + bytes([0xA5]) * (2 * PAGE - BLOCK)
+
+        def named(count: int) -> oracle.Indirect:
+            entries = (oracle.Direct(0, key, BLOCK),) * count
+            return oracle.Indirect(oracle.Direct(0, 0, 16 * count), BLOCK * count, entries)
+
+        def ask(cmd: oracle.Cmd) -> oracle.Rsp:
+            channel.ring.send(oracle.encode_cmd(cmd))
+            answer = channel.ring.take()
+            assert answer is not None
+            return oracle.decode_rsp(answer)
+
+        lun = bytes(8)
+        for tag, row in ((1, cdb.WRITE_10), (2, cdb.WRITE_AND_VERIFY_10)):
+            answer = ask(oracle.Cmd(tag, lun, row.build(lba=8 * tag, transfer_length=3), data_out=named(3)))
+            assert (answer.status, answer.data_out_res_cnt) == (0, 0), row.name
+        same = bytes([0x77]) * 3 * BLOCK
+        expected = bytearray(CONTENT)
+        for lba in (8, 16):
+            expected[lba * BLOCK : (lba + 3) * BLOCK] = same
+        assert image.read_bytes() == expected
+        answer = ask(oracle.Cmd(3, lun, cdb.READ_10.build(lba=100, transfer_length=3), data_in=named(3)))
+        assert answer.status == 0
+        came = bytes(memory.view[offset : offset + 2 * PAGE])
+        assert came[:BLOCK] in [CONTENT[lba * BLOCK : (lba + 1) * BLOCK] for lba in (100, 101, 102)]
+        assert came[BLOCK:] == bytes([0xA5]) * (2 * PAGE - BLOCK)
+        # Data-out that a command has no use for, in the bytes that its data-in comes to.
+        answer = ask(oracle.Cmd(4, lun, cdb.INQUIRY.build(allocation_length=96), named(1), named(1)))
+        assert answer.status == 0
+        assert image.read_bytes() == expected
+    finally:
+        target.stop()
