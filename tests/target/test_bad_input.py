@@ -204,3 +204,23 @@ def test_memory_descriptors_that_name_the_same_bytes_more_than_once(tmp_path: Pa
         assert image.read_bytes() == expected
     finally:
         target.stop()
+
+
+def test_parameter_lists_of_which_only_a_part_comes(tmp_path: Path) -> None:
+    with served(tmp_path, f"0={tmp_path}/disk.img,size=1M") as (_, (initiator,)):
+        asked = 0
+        for handler in commands.handlers().values():
+            row = handler.row
+            if row.data is not Data.OUT or "parameter_list_length" not in row.fields:
+                continue
+            fields = {name: 1 for name in ("pf",) if name in row.fields}
+            nbytes = min(row.fields["parameter_list_length"].mask, 64)
+            for came in (0, 1, 23, nbytes - 1):
+                done = initiator.execute(0, row.build(parameter_list_length=nbytes, **fields), data_out=bytes(came))
+                what = (row.name, came, told(done))
+                assert done.status == 2, what
+                assert sense.decode(done.sense).matches(sense.PARAMETER_LIST_LENGTH_ERROR), what
+                asked += 1
+        assert asked > 60
+        assert (tmp_path / "disk.img").read_bytes() == bytes(1 << 20)
+        assert not (tmp_path / "disk.img.vscsi").exists(), "nothing was done that one would have to remember"
