@@ -8,6 +8,7 @@ from target.commands.table import AS_WRITE, handles
 from target.commands.task import InBackground, Task
 from target.erase import BlockErase, KeyErase, Overwrite
 from target.lu import LogicalUnit
+from target.medium import Medium
 from target.operation import Operation, Run, Work
 from target.stores import Can
 from vscsi.scsi import cdb, medium, sense
@@ -84,6 +85,8 @@ def _begin(task: Task, work: Work) -> InBackground | None:
     failures = (sense.SANITIZE_COMMAND_FAILED, sense.FORMAT_COMMAND_FAILED)
     if unit.not_ready is not None and unit.not_ready not in failures:
         raise unit.not_ready.error()
+    if unit.part(Medium).prevented:
+        raise sense.MEDIUM_REMOVAL_PREVENTED.error()
     run = unit.part(Operation).begin(work, ause=bool(task.fields["ause"]))
     return None if task.fields["immed"] else task.in_background(lambda: wait(task, run))
 

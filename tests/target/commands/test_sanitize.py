@@ -328,3 +328,16 @@ def test_a_unit_that_grows_meanwhile_is_done_from_the_beginning(tmp_path: Path) 
     run = again.units[0].part(Operation)._run
     assert run is None or run.ended.wait(10)
     assert store.data == b"Z" * SIZE * BLOCKS
+
+
+def test_a_medium_that_is_kept_in_is_not_sanitized() -> None:
+    device = FakeDevice("0=mem:64k,removable=on")
+    do_command(device, cdb.WRITE_10.build(transfer_length=1), b"x" * 512)
+    do_command(device, cdb.PREVENT_ALLOW_MEDIUM_REMOVAL.build(prevent=1))
+    for raw in (cdb.SANITIZE_BLOCK_ERASE.build(), cdb.SANITIZE_BLOCK_ERASE.build(immed=1)):
+        do_command_fail(device, raw, sense.MEDIUM_REMOVAL_PREVENTED)
+    do_command_in(device, cdb.READ_10.build(transfer_length=1), expected=b"x" * 512)
+    do_command(device, cdb.PREVENT_ALLOW_MEDIUM_REMOVAL.build())
+    do_command(device, cdb.SANITIZE_BLOCK_ERASE.build())
+    do_command_in(device, cdb.READ_10.build(transfer_length=1), expected=bytes(512))
+    device.close()

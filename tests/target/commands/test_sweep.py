@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Allocation lengths truncate answers and do nothing else; a parameter list that is not all there changes nothing."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,8 @@ TAKING = [
     for handler in commands.handlers().values()
     if handler.row.data is Data.OUT and "parameter_list_length" in handler.row.fields
 ]
+STRESS = "VSCSI_STRESS_SECONDS" in os.environ
+"""Then no length is left out, of any command."""
 EVERY_LENGTH = cdb.INQUIRY, {"evpd": 1, "page_code": 0x83}
 
 
@@ -38,13 +41,14 @@ def ask(device: FakeDevice, row: Cdb, fields: dict[str, int], nbytes: int) -> tu
     return result, bytes(port.data_in)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("case", list(sweep.asking()), ids=sweep.name)
 def test_allocation_lengths(device: FakeDevice, case: tuple[Cdb, dict[str, int]]) -> None:
     row, fields = case
     whole, data = ask(device, row, fields, sweep.greatest(row))
     if row in sweep.FORMS and "evpd" not in fields:
         assert data
-    step = 1 if case == EVERY_LENGTH else 997
+    step = 1 if case == EVERY_LENGTH or STRESS else 997
     for nbytes in sweep.lengths(row, len(data), step):
         got, came = ask(device, row, fields, nbytes)
         assert (got.status, got.sense) == (whole.status, whole.sense)
