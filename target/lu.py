@@ -19,8 +19,9 @@ from target.native import ffi, lib
 from target.part import KINDS, Nexus, P, Part
 from target.pi import PI_NBYTES
 from target.protection import Protection
-from target.state import State
+from target.state import State, set_aside
 from target.stores import Can, Store, StoreError, StoreSpec, open_store
+from target.stores.file import FileStore
 from vscsi.scsi import sense, vpd
 from vscsi.scsi.sense import CheckCondition, Sense
 
@@ -392,6 +393,8 @@ def open_lu(spec: LunSpec) -> LogicalUnit:
             raise StoreError(f"{spec.store}: its {store.nbytes} bytes are not a multiple of bs={spec.block_nbytes}")
         for line in store.warnings:
             log.warning("lun %d: %s", spec.lun, line)
+        if isinstance(store, FileStore) and store.created and spec.state is None:
+            set_aside(Path(f"{store.path}.vscsi"))
         return LogicalUnit(spec, store)
     except OSError as error:
         store.abandon()

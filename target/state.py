@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,20 @@ def write_durably(path: Path, data: bytes) -> None:
         os.close(fd)
     new.replace(path)
     sync_folder(path.parent)
+
+
+def set_aside(folder: Path) -> None:
+    """Renames a folder that an image of the same name has left behind, so that a new image does not inherit it."""
+    if not folder.is_dir():
+        return
+    aside = next(
+        path
+        for number in range(1, sys.maxsize)
+        if not os.path.lexists(path := folder.with_name(f"{folder.name}.old{number}"))
+    )
+    folder.rename(aside)
+    sync_folder(folder.parent)
+    log.warning("%s is of an image that is gone: kept as %s", folder, aside.name)
 
 
 def sync_folder(folder: Path) -> None:

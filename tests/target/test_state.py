@@ -8,6 +8,7 @@ import pytest
 
 from target.lu import open_lu
 from target.lunspec import parse
+from target.protection import Protection
 from target.state import State, write_durably
 from target.stores import StoreError
 
@@ -121,3 +122,23 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"^state folder .*/file: File exists$"):
         open_lu(parse(f"0=mem:64k,state={tmp_path}/file"))
+
+
+def test_a_new_image_inherits_nothing_from_one_of_the_same_name(tmp_path: Path) -> None:
+    image, spec = tmp_path / "disk.img", f"0={tmp_path}/disk.img,size=64k"
+    for turn in (1, 2):
+        unit = open_lu(parse(f"{spec},protection={turn}"))
+        unit.part(Protection).set_type(turn)
+        unit.close()
+        again = open_lu(parse(spec))
+        assert again.protection_type == turn, "the same image keeps it"
+        again.close()
+        image.unlink()
+    unit = open_lu(parse(spec))
+    assert unit.protection_type == 0
+    unit.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "disk.img",
+        "disk.img.vscsi.old1",
+        "disk.img.vscsi.old2",
+    ]
