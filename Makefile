@@ -80,7 +80,7 @@ fuzz: setup
 
 model: setup
 	PYTHONPATH=tests $(BIN)/python -m model
-	VSCSI_MODEL_SCHEDULES=$(SCHEDULES) $(BIN)/pytest -q -s --timeout=0 tests/model/test_differential.py $(ARGS)
+	VSCSI_MODEL_SCHEDULES=$(SCHEDULES) $(BIN)/pytest -q -s --timeout=0 tests/model/test_differential*.py $(ARGS)
 
 # The package list has the tool; scripts/setup.sh installs it where it may.
 conformance: setup

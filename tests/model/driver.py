@@ -36,18 +36,19 @@ FUNCTIONS = {
 }
 RESET_REQUEST = 4
 FUNCTION_TAG, BARRIER_TAG = 1 << 40, 1 << 41
-PATIENCE = 10.0
+PATIENCE, IMPATIENCE = 10.0, 0.5  # seconds; a model that is wrong need not be waited for
 
 
 class Driver:
     """One LU of `rig`, `nexuses` nexuses; `log` is the schedule so far. `mutation`: the model is wrong on purpose."""
 
-    def __init__(self, rig: Rig, nexuses: int, mutation: str = "") -> None:
+    def __init__(self, rig: Rig, nexuses: int, mutation: str = "", **policy: int) -> None:
         self.rig, self.core, self.state = rig, Core(mutation), State()
-        rig.lu(fd=rig.file())
+        rig.lu(fd=rig.file(), **policy)
         memories = [rig.memory() for _ in range(nexuses)]
         first = [rig.srp(m, loop=0) for m in memories]
         self.channels = [(c, rig.srp(c.memory, nexus=c.nexus, loop=1)) for c in first]
+        self.patience = IMPATIENCE if mutation else PATIENCE
         self.running: dict[int, int] = {}  # number of a command: what vt_request_complete knows it by
         self.answers: dict[int, tuple[int, int]] = {}  # tag: flags and status or response
         self.expected: dict[int, tuple[int, int]] = {}
@@ -91,7 +92,7 @@ class Driver:
                 assert self.answers.pop(tag) == (RSPVALID, 0)
 
     def wait_for(self, condition, what: str) -> None:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self.patience
         while self.collect() or not condition():
             assert time.monotonic() < until, f"{what}; {self.explain()}"
             time.sleep(0)
@@ -127,6 +128,10 @@ class Driver:
             if task.id not in there:
                 aborted = next((t.aborted for t in after.tasks if t.id == task.id), task.aborted)
                 self.expected[task.id] = (RSPVALID, 0) if aborted else (0, 0)
+        self.agree()
+
+    def agree(self) -> None:
+        """Waits for what the model says, and for all else that may be on its way."""
         runs = {t.id for t in self.state.tasks if t.state == RUNNING}
         self.wait_for(
             lambda: runs <= self.running.keys() and self.expected.keys() <= self.answers.keys(), "too little happens"
