@@ -8,4 +8,7 @@ contents every sector can have after a crash at each place of the sequence; work
 what a completed flush covers is there; of everything else each sector (512 bytes) may be there or not, whatever the
 others are. As sectors are independent, checking every sector with every content it can have is checking every subset
 and every order; images are only put together where a program has to look at them (journals, file systems).
+
+Longer and repeatable: VSCSI_CRASH_COMMANDS (commands of each initiator), VSCSI_CRASH_STATES (images put together per
+file system, times 20 for journals), VSCSI_CRASH_SEED (a failure prints it; threads still interleave as they like).
 """

@@ -22,11 +22,11 @@ SECTORS = 2048
 KINDS = ("srp", "blkif", "srp", "blkif")
 
 
-def load(log, socket, *, write_cache=True, whole=False, kinds=KINDS):
+def load(log, socket, *, write_cache=True, grain=1):
     """Parts overlap, so that nexuses write over each other's sectors."""
     loads = []
-    for number, kind in enumerate(kinds):
-        options = dict(write_cache=write_cache, whole=whole)
+    for number, kind in enumerate(KINDS):
+        options = dict(write_cache=write_cache, grain=grain)
         loads.append(Load(log, socket, kind, 43 + number * 60, 150, 1024 + number * CLAIMED, SEED + number, **options))
     together(loads, COMMANDS)
 
@@ -50,10 +50,12 @@ def record(tmp_path_factory, lun="", *, engine="io_uring", preload=None, **optio
     return log
 
 
-@pytest.mark.parametrize("cache", ["wb", "wt"])
+@pytest.mark.parametrize("cache", ["wb", "wt", "none"])
 @pytest.mark.parametrize("engine", ["io_uring", "pool"])
 def test_nothing_promised_is_lost(engine, cache, tmp_path_factory, capsys):
-    log = record(tmp_path_factory, f",cache={cache}", engine=engine, write_cache=cache == "wb")
+    log = record(
+        tmp_path_factory, f",cache={cache}", engine=engine, write_cache=cache != "wt", grain=8 if cache == "none" else 1
+    )
     report = replay(log, "disk.img")
     with capsys.disabled():
         print(f"\n{engine}, cache={cache}: {log.count()}: {report}")

@@ -28,15 +28,30 @@ def stamp(number: int, sector: int) -> bytes:
 
 
 class Load:
-    """One initiator. `first` and `sectors`: where it works; others may work there, too, but for the claimed sectors."""
+    """One initiator. `first` and `sectors`: where it works; others may work there, too, but for the claimed sectors.
+
+    `grain`: sectors that O_DIRECT wants a write to be a multiple of.
+    """
 
     def __init__(
-        self, log: Log, socket, kind, first, sectors, claimed, seed, *, write_cache=True, whole=False, only_claimed=0.0
+        self,
+        log: Log,
+        socket,
+        kind,
+        first,
+        sectors,
+        claimed,
+        seed,
+        *,
+        write_cache=True,
+        whole=False,
+        only_claimed=0.0,
+        grain=1,
     ) -> None:
         self.log, self.first, self.sectors = log, first, sectors
         self.random = random.Random(seed)
         self.srp = kind == "srp"
-        self.only_claimed = only_claimed
+        self.only_claimed, self.grain = only_claimed, grain
         self.disk = (Srp if self.srp else Blkif)(socket, False)
         self.write_cache, self.whole = write_cache, whole
         self.claimed = claimed
@@ -47,8 +62,9 @@ class Load:
     # ---- commands ----
 
     def extent(self):
-        count = min(self.random.choice(SIZES), self.sectors)
-        return self.first + self.random.randrange(self.sectors - count + 1), count
+        count = min(-(-self.random.choice(SIZES) // self.grain) * self.grain, self.sectors)
+        sector = self.first + self.random.randrange(self.sectors - count + 1)
+        return sector // self.grain * self.grain, count
 
     def go(self, command: Command, start) -> None:
         handle = next(self.handles)
@@ -103,7 +119,7 @@ class Load:
         )
 
     def compare_and_write(self) -> None:
-        count = self.random.choice((1, 4, 8))
+        count = max(self.grain, self.random.choice((1, 4, 8)))
         writes = self.data(self.claimed, count)
         new, fua = b"".join(writes.values()), self.random.random() < 0.6
         row = cdb.COMPARE_AND_WRITE.build(lba=self.claimed, number_of_logical_blocks=count, fua=int(fua))
