@@ -114,7 +114,7 @@ def test_atomic_writes_are_whole(journalled, tmp_path_factory, capsys):
 
     medium, small, promises, commands = Medium(), Small(), Promises(), []
     running, tried, problems = set(), 0, []
-    share = STATES / max(1, sum(1 for what, _ in log.entries if what in ("begin", "end")))
+    share = (STATES if journalled else 60) / max(1, sum(1 for what, _ in log.entries if what in ("begin", "end")))
     for now, (what, thing) in enumerate(log.entries):
         if what == "sent":
             promises.sent(thing, now)
@@ -144,5 +144,5 @@ def test_atomic_writes_are_whole(journalled, tmp_path_factory, capsys):
             f"\n{atomic} atomic writes{'' if journalled else ', journal thrown away'}: {log.count()}: {tried} crashes "
             f"recovered, {len(problems)} losses"
         )
-    assert atomic and tried > STATES // 4
+    assert atomic and tried > 10
     assert bool(problems) != journalled, f"VSCSI_CRASH_SEED={SEED}\n" + "\n".join(problems[:10])
