@@ -41,7 +41,7 @@ class Medium:
         elif op.durable:
             for sector, content in sectors_of(op):
                 self.settled[sector] = content
-                self._keep(sector, [pair for pair in self.open[sector] if pair[0].end is None])
+                self._keep(sector, [pair for pair in self.open[sector] if pair[0].end is None or pair[0].end > op.end])
 
     def _keep(self, sector: int, pairs: list[tuple[Op, bytes]]) -> None:
         if pairs:
