@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from target.access import Access
 from target.device import Device, MappedRing
 from target.nexus import check
 from vscsi import blkif
@@ -55,7 +56,7 @@ class BlkifDevice(Device):
 
     @property
     def readonly(self) -> bool:
-        return bool(self.unit.readonly)
+        return bool(self.unit.readonly) or self.unit.part(Access).restricted
 
     def offer(self) -> dict[str, str]:
         nodes = {"lun": str(self.unit.lun), **own_info("vscsi-target").nodes()}
@@ -128,7 +129,9 @@ class BlkifKind:
     name = BlkifDevice.kind
 
     def at_hello(self, peer: "Peer") -> Iterable[Device]:
-        return [BlkifDevice(peer, unit) for unit in peer.server.units.values()]
+        if peer.server.options.allow_initiators:
+            return []  # who says no port identifier cannot have a permitted one
+        return [BlkifDevice(peer, unit) for unit in peer.server.units.values() if not unit.part(Access).masked]
 
     def on_demand(self, peer: "Peer", devid: int) -> Device | None:
         return None

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import vscsi
 from target import captive, debug, logs, worker  # noqa: F401  (worker declares debug flags)
+from target.access import port_pattern
 from target.lu import LogicalUnit, open_lu
 from target.lunspec import KEYS, LunSpecError, parse_all
 from target.native import lib
@@ -63,6 +64,13 @@ def _epilog() -> str:
         keys=_table([(f"{name}=", row.metadata["help"]) for name, row in KEYS.items()]),
         flags=_table([(flag.name, flag.help) for flag in debug.flags()]),
     )
+
+
+def _port(text: str) -> str:
+    try:
+        return port_pattern(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 class _Help(argparse.Action):
@@ -125,6 +133,24 @@ def build_parser() -> ArgumentParser:
         type=argument(1, 65535),
         metavar="N",
         help="with --pcap: keep N bytes of every packet (default: all)",
+    )
+    for kind in ("user", "group"):
+        add(
+            f"--allow-{kind[0]}id",
+            action="append",
+            type=argument(0, (1 << 32) - 2),
+            metavar="N",
+            default=[],
+            help=f"let this {kind} connect, too, beside your own user and root; repeatable (use --unix with a folder "
+            "that they can reach)",
+        )
+    add(
+        "--allow-initiator",
+        action="append",
+        type=_port,
+        metavar="ID",
+        default=[],
+        help="let only these initiator ports log in: hex, its beginning, or with * and ?; repeatable; ends blkif",
     )
     add("--check", action="store_true", help="open everything, say what would be served, and stop")
     add("--dump-stores", action="store_true", help="list the kinds of stores and stop")
@@ -207,6 +233,7 @@ def _options(args: argparse.Namespace) -> "ServerOptions":
         engine=ENGINES[args.engine],
         pcap=None if args.pcap is None else PcapFile(args.pcap),
         snap_nbytes=args.snaplen or 0,
+        allow_initiators=tuple(args.allow_initiator),
     )
 
 
@@ -217,7 +244,7 @@ def _listen(stack: contextlib.ExitStack, args: argparse.Namespace) -> "Listener"
     if args.unix == "-" or (args.unix is None and args.run is not None):
         path = stack.enter_context(captive.private_folder()) / "socket"
     try:
-        return Listener(path)
+        return Listener(path, allow_uids={os.geteuid(), 0, *args.allow_uid}, allow_gids=args.allow_gid)
     except BusError as error:
         raise CliError(str(error), ExitStatus.FILE) from error
     except OSError as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from target.access import Access
 from target.commands.table import Conflict
 from target.commands.task import Aborted, Port
 from target.part import Nexus, Part, part
@@ -155,8 +156,9 @@ class Copies(Part):
 
 def check_unit(unit: "LogicalUnit", nexus: int, conflict: Conflict) -> None:
     """What the copy manager meets when it reads or writes on a nexus' behalf. CheckCondition: COPY ABORTED."""
-    protected = conflict & Conflict.WRITE and unit.write_protection is not None
-    if protected or unit.obstacle() is not None or unit.denies(nexus, conflict):
+    access = unit.part(Access)
+    protected = conflict & Conflict.WRITE and (unit.write_protection is not None or access.readonly(nexus))
+    if unit.obstacle() is not None or unit.denies(nexus, conflict) or protected or access.hidden(nexus):
         raise sense.THIRD_PARTY_DEVICE_FAILURE.error()
 
 

@@ -9,16 +9,21 @@ A target port identifier must be exactly the published one. All zeroes means not
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from target.access import fits
 from vscsi.native import lib
 from vscsi.srp import MIN_IT_IU_NBYTES, LoginReq
 
 
 @dataclass(frozen=True)
 class LoginRules:
-    """`max_channels` of one nexus; 1 means that several are not supported at all."""
+    """`max_channels` of one nexus; 1 means that several are not supported at all.
+
+    `allow_initiators`: patterns of `target.access`, none for everybody.
+    """
 
     target_port_id: bytes
     max_channels: int = 16
+    allow_initiators: tuple[str, ...] = ()
     max_it_iu_nbytes: int = lib.VSCSI_SRP_SLOT
     max_ti_iu_nbytes: int = lib.VSCSI_SRP_SLOT
     formats: int = lib.SRP_BUF_DIRECT | lib.SRP_BUF_INDIRECT
@@ -53,9 +58,14 @@ def _room_for_one_more(request: LoginReq, rules: LoginRules, others: int) -> boo
     return action(request) == lib.SRP_MULTICHAN_SINGLE or others < rules.max_channels
 
 
+def _initiator_is_allowed(request: LoginReq, rules: LoginRules, others: int) -> bool:
+    return not rules.allow_initiators or fits(request.initiator_port_id, rules.allow_initiators)
+
+
 CHECKS: tuple[tuple[Callable[[LoginReq, LoginRules, int], bool], int], ...] = (
     (_iu_length_fits, lib.SRP_REJ_IT_IU_LENGTH_TOO_LARGE),
     (_port_is_ours, lib.SRP_REJ_UNABLE_ASSOCIATE_CHANNEL),
+    (_initiator_is_allowed, lib.SRP_REJ_UNABLE_TO_ESTABLISH_CHANNEL),
     (_formats_are_known, lib.SRP_REJ_UNSUPPORTED_DESCRIPTOR_FMT),
     (_action_is_defined, lib.SRP_REJ_UNABLE_TO_ESTABLISH_CHANNEL),
     (_several_are_supported, lib.SRP_REJ_MULTI_CHANNEL_UNSUPPORTED),

@@ -56,6 +56,7 @@ class LogicalUnit:
         self.block_nbytes = spec.block_nbytes
         self.blocks = store.nbytes // spec.block_nbytes
         self.physical_block_nbytes = spec.physical_nbytes or max(spec.block_nbytes, store.physical_nbytes)
+        self.spec = spec
         self.asked_readonly = spec.readonly
         self.readonly = spec.readonly or Can.WRITE not in store.can
         self.removable = spec.removable

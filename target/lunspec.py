@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from target.access import port_patterns
 from target.stores.sizes import parse_size
 from vscsi.scsi.lun import LUN_MAX
 
@@ -129,6 +130,15 @@ class LunSpec:
         _folder,
         None,
         "folder for what outlives the target: reservations, mode pages, format (default: IMAGE.vscsi beside the image)",
+    )
+    initiators: tuple[str, ...] | None = _key(
+        "initiators",
+        port_patterns,
+        None,
+        "ID+ID...: exists for these initiator ports only (hex, its beginning, or with * and ?), not for blkif",
+    )
+    ro_initiators: tuple[str, ...] | None = _key(
+        "ro-initiators", port_patterns, None, "ID+ID...: read-only to these initiator ports, and to blkif"
     )
     rotational: bool | None = _key(
         "rotational", _boolean, None, "0 solid state, 1 rotating (default: what the store says)"

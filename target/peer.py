@@ -5,8 +5,11 @@ Kinds of device come from a registry. Knows no IU and no XenBus state.
 """
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from target.access import redacted
 from target.device import Device
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ class Peer:
 
     def _hello(self) -> None:
         for op, handler in self.server.requests.items():
-            self.connection.on_request(op, handler)
+            self.connection.on_request(op, partial(self._answer, handler))
         uid = self.connection.peer.uid
         self.connection.on_request("admin", lambda fields: self.server.admin.ask(uid, fields))
         self.connection.on_request("admin-result", lambda fields: self.server.admin.result(uid, fields))
@@ -40,6 +43,9 @@ class Peer:
             for device in kind.at_hello(self):
                 self.devices[kind.name, device.devid] = device
                 device.begin()
+
+    def _answer(self, ask: Callable[[dict[str, Any]], dict[str, Any]], fields: dict[str, Any]) -> dict[str, Any]:
+        return redacted(self, ask(fields))
 
     def _changed(self, path: str) -> None:
         parts = path.split("/")

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import secrets
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,11 +97,11 @@ class Tokens:
             for name in [name for name, rod in self._rods.items() if rod.unit is unit]:
                 self._forget(name, sense.TOKEN_REVOKED)
 
-    def living(self, now: float) -> list[bytes]:
-        """Every token there is."""
+    def living(self, now: float, sees: "Callable[[LogicalUnit], bool]" = lambda unit: True) -> list[bytes]:
+        """Every token there is of units that the asker sees."""
         with self._lock:
             self._expire(now)
-            return [self._encode(name) for name in self._rods]
+            return [self._encode(name) for name, rod in self._rods.items() if sees(rod.unit)]
 
     def _expire(self, now: float) -> None:
         for name in [name for name, rod in self._rods.items() if rod.expires <= now]:

@@ -98,6 +98,10 @@ class TargetDevice(ABC):
         """In one step: which conflict classes (enum vt_conflict) each nexus, by index, is denied, and all others."""
 
     @abstractmethod
+    def access(self, unit: "LogicalUnit", nexus: int | None, *, hidden: bool, readonly: bool) -> None:
+        """What the unit is to a nexus (by index), or to all and those to come: not there at all, or read-only."""
+
+    @abstractmethod
     def abort_tasks(self, unit: "LogicalUnit", nexuses: Sequence[int], request: int) -> bool:
         """Ends every command of these nexuses on the unit but `request`: no answer, 2F/00 to those that had any. True
         once none of them can move a byte; False if one is stuck, or `request` itself has been aborted."""
@@ -223,6 +227,10 @@ class NativeDevice(TargetDevice):
     def deny(self, unit: "LogicalUnit", others: int, classes: Mapping[int, int]) -> None:
         indexes, bits = ffi.new("uint32_t[]", list(classes)), ffi.new("uint32_t[]", list(classes.values()))
         _check(lib.vt_lu_deny_many(self._t, unit.index, others, indexes, bits, len(classes)))
+
+    def access(self, unit: "LogicalUnit", nexus: int | None, *, hidden: bool, readonly: bool) -> None:
+        flags = lib.VT_ACCESS_HIDDEN * hidden | lib.VT_ACCESS_READONLY * readonly
+        _check(lib.vt_lu_access(self._t, unit.index, lib.VT_ALL if nexus is None else nexus, flags))
 
     def abort_tasks(self, unit: "LogicalUnit", nexuses: Sequence[int], request: int) -> bool:
         indexes = ffi.new("uint32_t[]", list(nexuses))

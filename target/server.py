@@ -56,6 +56,7 @@ class ServerOptions:
     nowait: bool = True
     max_connections: int = 64
     max_channels: int = 16
+    allow_initiators: tuple[str, ...] = ()
     request_limit: int = 0
     blkif_queues: int = 4
     target_port_id: bytes | None = None
@@ -95,7 +96,8 @@ class Server:
         self.native, self.ffi = native.lib, native.ffi
         self.units: dict[int, LogicalUnit] = {unit.lun: unit for unit in lus}
         port_id = self.options.target_port_id
-        self.rules = LoginRules(port_id or default_port_id(listener.path), self.options.max_channels)
+        port_id = port_id or default_port_id(listener.path)
+        self.rules = LoginRules(port_id, self.options.max_channels, self.options.allow_initiators)
         self.kinds: dict[str, DeviceKind] = {kind.name: kind() for kind in KINDS}
         self.requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "stats": lambda fields: report.stats(self),
@@ -120,13 +122,9 @@ class Server:
 
     def _new_target(self) -> Any:
         options = self.options
-        engines = {
-            "auto": self.native.VT_ENGINE_AUTO,
-            "uring": self.native.VT_ENGINE_URING,
-            "pool": self.native.VT_ENGINE_POOL,
-        }
+        engine = getattr(self.native, f"VT_ENGINE_{options.engine.upper()}")
         config = self.ffi.new("struct vt_config *")
-        config.loops, config.spin_ns, config.engine = options.loops, options.spin_us * 1000, engines[options.engine]
+        config.loops, config.spin_ns, config.engine = options.loops, options.spin_us * 1000, engine
         config.pool_threads, config.batch, config.nowait = options.pool_threads, options.batch, int(options.nowait)
         error = self.ffi.new("int *")
         target = self.native.vt_new(config, error)

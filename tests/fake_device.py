@@ -79,6 +79,8 @@ class FakeDevice(TargetDevice):
         self.denied: dict[int, tuple[int, dict[int, int]]] = {}
         self.aborted: list[tuple[int, list[int]]] = []
         """Whose commands were aborted: LUN, nexuses."""
+        self.accesses: dict[tuple[int, int | None], tuple[bool, bool]] = {}
+        """Hidden, read-only: by LUN and nexus."""
         self.stuck = False
         """Aborted commands do not end."""
         self.sync_failures: set[int] = set()
@@ -140,6 +142,9 @@ class FakeDevice(TargetDevice):
 
     def deny(self, unit: LogicalUnit, others: int, classes: Mapping[int, int]) -> None:
         self.denied[unit.lun] = others, dict(classes)
+
+    def access(self, unit: LogicalUnit, nexus: int | None, *, hidden: bool, readonly: bool) -> None:
+        self.accesses[unit.lun, nexus] = hidden, readonly
 
     def abort_tasks(self, unit: LogicalUnit, nexuses: Sequence[int], request: int) -> bool:
         self.aborted.append((unit.lun, sorted(nexuses)))

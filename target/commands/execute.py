@@ -120,7 +120,7 @@ def _run(handler: table.Handler, task: Task) -> bytes | InBackground | None:
             raise task.invalid(name)
     if bad := cdb.reserved_bit(task.raw, handler.row.accept_map(handler.unsupported_everywhere())):
         raise sense.INVALID_FIELD_IN_CDB.at(*bad)
-    if handler.writes and (protection := task.unit.write_protection):
+    if handler.writes and (protection := task.write_protection):
         raise protection.error()
     return function(task)
 

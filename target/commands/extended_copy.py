@@ -167,7 +167,8 @@ def _cscds(task: Task, parts: _List) -> list[LogicalUnit | None]:
         if nbytes > copy.MAX_DESIGNATOR_NBYTES:
             raise _at(copy.CSCD, "designator_length", base)
         name = (fields["code_set"], fields["association"], fields["designator_type"], raw[8 : 8 + nbytes])
-        unit = next((one for one in task.device.units.values() if name in names_of(one)), None)
+        units = [one for one in task.device.units.values() if task.sees(one)]
+        unit = next((one for one in units if name in names_of(one)), None)
         wanted = fields["disk_block_length"]
         if unit is not None and wanted and wanted != unit.block_nbytes:
             raise _at(copy.CSCD, "disk_block_length", base)

@@ -19,7 +19,7 @@ def mode_sense_6(task: Task) -> bytes:
     pages, descriptor = _selected(task), _asked_descriptor(task, long=False)
     header = mode.HEADER_6.build(
         mode_data_length=min(0xFF, 3 + len(descriptor) + len(pages)),
-        wp=task.unit.write_protection is not None,
+        wp=task.write_protection is not None,
         dpofua=1,
         block_descriptor_length=len(descriptor),
     )
@@ -33,7 +33,7 @@ def mode_sense_10(task: Task) -> bytes:
     pages, descriptor = _selected(task), _asked_descriptor(task, long=long)
     header = mode.HEADER_10.build(
         mode_data_length=6 + len(descriptor) + len(pages),
-        wp=task.unit.write_protection is not None,
+        wp=task.write_protection is not None,
         dpofua=1,
         longlba=long and bool(descriptor),
         block_descriptor_length=len(descriptor),

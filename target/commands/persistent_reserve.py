@@ -6,6 +6,7 @@ RESERVATION is not supported (RLR_C=0): what was kept and cannot be read is lost
 """
 
 from target import reservations_state as rules
+from target.access import Access
 from target.commands.table import Conflict, handles
 from target.commands.task import Task
 from target.modes import Modes
@@ -152,6 +153,8 @@ def _register(task: Task, *, ignore: bool) -> None:
     fields, data = _parameters(task, transportids=not ignore)
     _check_aptpl(part, fields["aptpl"], 20)
     others = _ports(data, _LIST_NBYTES + 4) if fields["spec_i_pt"] else None
+    if not all(map(task.unit.part(Access).allows, others or ())):
+        raise _bad(_LIST_NBYTES + 4)  # the unit does not exist for that port
     part.change(
         task.nexus,
         lambda state, port: rules.register(

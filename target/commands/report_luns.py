@@ -19,7 +19,7 @@ def report_luns(task: Task) -> bytes:
     select = task.fields["select_report"]
     if select not in (_ADDRESSED, _WELL_KNOWN, _ALL):
         raise task.invalid("select_report")
-    luns = [] if select == _WELL_KNOWN else sorted(task.device.units)
+    luns = [] if select == _WELL_KNOWN else sorted(lun for lun, unit in task.device.units.items() if task.sees(unit))
     if select != _WELL_KNOWN:
         for unit in task.device.units.values():
             task.device.attention_clear(_CHANGED, nexus=task.nexus, unit=unit)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from target.access import Access
 from target.lu import LogicalUnit
 from target.scsi_device import LockRefused, TargetDevice
 from vscsi.scsi import lun as lun_
@@ -85,6 +86,18 @@ class Task:
         if self.lu is None:
             raise sense.LOGICAL_UNIT_NOT_SUPPORTED.error()
         return self.lu
+
+    @property
+    def write_protection(self) -> sense.Sense | None:
+        """What a command that writes ends with on this nexus, if it may not."""
+        protection = self.unit.write_protection
+        if protection is None and self.unit.part(Access).readonly(self.nexus):
+            return sense.WRITE_PROTECTED
+        return protection
+
+    def sees(self, unit: LogicalUnit) -> bool:
+        """Whether a unit exists for this nexus."""
+        return not unit.part(Access).hidden(self.nexus)
 
     def invalid(self, name: str) -> sense.CheckCondition:
         """INVALID FIELD IN CDB, pointing at a field by its name."""

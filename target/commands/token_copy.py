@@ -85,7 +85,7 @@ def write_using_token(task: Task) -> InBackground | None:
 @handles(cdb.REPORT_ALL_ROD_TOKENS, Conflict.SPC2)
 def report_all_rod_tokens(task: Task) -> bytes:
     """SPC-4 6.36: the management part of each token."""
-    living = task.device.shared(Tokens).living(task.device.monotonic())
+    living = task.device.shared(Tokens).living(task.device.monotonic(), task.sees)
     return token.encode_report_all(one[:96] for one in living)
 
 
@@ -93,7 +93,10 @@ def _source(task: Task, raw: bytes) -> Rod | None:
     """What the token stands for; None: zeros."""
     if raw[:8] == token.BLOCK_ZERO_TOKEN[:8]:
         return None
-    return task.device.shared(Tokens).find(raw, task.device.monotonic())
+    source = task.device.shared(Tokens).find(raw, task.device.monotonic())
+    if not task.sees(source.unit):
+        raise sense.TOKEN_UNKNOWN.error()
+    return source
 
 
 def _at(layout: Layout, name: str) -> sense.CheckCondition:

@@ -65,13 +65,14 @@ const struct vt_row *vt_row_find(struct vt_target *t, const uint8_t *cdb, bool *
 }
 
 /* Single-level LUNs, peripheral device and flat space addressing (SAM-5 4.7). */
-struct vt_lu *vt_lun_find(struct vt_target *t, const uint8_t lun[8])
+struct vt_lu *vt_lun_find(struct vt_target *t, uint32_t nexus, const uint8_t lun[8])
 {
     static const uint8_t lower_levels[6];
     uint32_t method = lun[0] >> 6, number = (uint32_t)(lun[0] & 0x3f) << 8 | lun[1];
     if (method > 1 || (method == 0 && number > 0xff) || memcmp(lun + 2, lower_levels, sizeof lower_levels) != 0)
         return NULL;
-    return atomic_load_explicit(&t->by_lun[number], memory_order_acquire);
+    struct vt_lu *lu = atomic_load_explicit(&t->by_lun[number], memory_order_acquire);
+    return lu && vscsi_load_relaxed(&lu->it[nexus].access) & VT_ACCESS_HIDDEN ? NULL : lu;
 }
 
 /* ---- the checks ---- */
@@ -200,6 +201,8 @@ bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
         return false;
     if (facts->flags & VT_CMD_WRITES) {
         uint32_t protect = vscsi_load_relaxed(&lu->write_protect);
+        if (!protect && vscsi_load_relaxed(&it->access) & VT_ACCESS_READONLY)
+            protect = VT_SENSE_WRITE_PROTECTED;
         if (protect)
             return fail(cause, status, protect);
     }

@@ -232,7 +232,8 @@ void vt_srp_respond_code(struct vt_task *task, uint8_t code);
 const struct vt_row *vt_row_find(struct vt_target *t, const uint8_t *cdb, bool *opcode_known);
 /* SAM's order. False: the command ends with *status, and with sense of *cause if that is CHECK CONDITION. */
 bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status);
-struct vt_lu *vt_lun_find(struct vt_target *t, const uint8_t lun[8]);
+/* NULL, too, for an LU that is hidden from this nexus. */
+struct vt_lu *vt_lun_find(struct vt_target *t, uint32_t nexus, const uint8_t lun[8]);
 
 /* sense.c */
 uint8_t vt_sense_build(uint8_t *sense, const struct vt_cause *cause, bool descriptor);

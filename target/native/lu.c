@@ -164,6 +164,21 @@ int vt_lu_deny(struct vt_target *t, uint32_t index, uint32_t nexus, uint32_t cla
     return 0;
 }
 
+int vt_lu_access(struct vt_target *t, uint32_t index, uint32_t nexus, uint32_t access)
+{
+    struct vt_lu *lu = lu_of(t, index);
+    if (!lu || (nexus != VT_ALL && nexus >= VT_MAX_NEXUSES))
+        return lu ? -EINVAL : -ENOENT;
+    pthread_mutex_lock(&lu->lock);
+    if (nexus == VT_ALL)
+        lu->access_default = access;
+    for (uint32_t n = 0; n < VT_MAX_NEXUSES; n++)
+        if (nexus == VT_ALL || n == nexus)
+            vscsi_store_relaxed(&lu->it[n].access, access);
+    pthread_mutex_unlock(&lu->lock);
+    return 0;
+}
+
 int vt_lu_deny_many(struct vt_target *t, uint32_t index, uint32_t others, const uint32_t *nexuses,
                     const uint32_t *classes, uint32_t count)
 {

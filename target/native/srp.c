@@ -278,7 +278,7 @@ static void take_cmd(struct vt_task *task, const uint8_t *slot)
     task->attribute = attribute <= SRP_TSK_ORDERED ? attribute : SRP_TSK_SIMPLE;
 
     bool opcode_known;
-    task->lu = vt_lun_find(t, cmd->lun);
+    task->lu = vt_lun_find(t, task->nexus, cmd->lun);
     task->row = vt_row_find(t, cmd->cdb, &opcode_known);
     if (!task->lu) {
         if (task->row && task->row->facts.flags & VT_CMD_ANY_LUN)

@@ -186,6 +186,7 @@ struct vt_row {
 
 struct vt_it {
     uint32_t deny;                  /* read without the lock: relaxed */
+    uint32_t access;                /* enum vt_access; likewise */
     uint32_t ua_count;
     uint32_t ua[VT_MAX_UA];
 };
@@ -236,6 +237,7 @@ struct vt_lu {
     uint32_t nr_dormant;
     struct vt_lu_stats stats;
     uint32_t deny_default;
+    uint32_t access_default;
     uint32_t preempting;            /* who waits for aborted tasks to leave */
     struct vt_it *it;               /* VT_MAX_NEXUSES of them */
     struct vt_range *ranges;        /* by ticket */

@@ -75,7 +75,7 @@ void vt_tmf_take(struct vt_task *task)
     const struct srp_tsk_mgmt *iu = &task->iu.tsk_mgmt;
     const struct tmf_row *row = row_of(iu->tsk_mgmt_func);
     struct vt_target *t = task->channel->target;
-    struct vt_lu *lu = vt_lun_find(t, iu->lun);
+    struct vt_lu *lu = vt_lun_find(t, task->nexus, iu->lun);
     task->function = iu->tsk_mgmt_func;
     memcpy(&task->target_tag, &iu->task_tag, sizeof task->target_tag);
     if (!row || !lu) {

@@ -29,6 +29,7 @@ def test_every_key() -> None:
     assert set(KEYS) == {
         "size", "ro", "bs", "physical", "serial", "naa", "vendor", "product", "cache", "discard", "removable",
         "state", "rotational", "prefetch", "threshold", "protection",
+        "initiators", "ro-initiators",
     }  # fmt: skip
 
 

@@ -23,6 +23,8 @@ log = logging.getLogger("vscsi.bus")
 
 BACKLOG = 64
 CONNECTIONS_MAX = 64
+SHARE_PERCENT = 75
+"""Of the connections, for one user who is neither the target's own nor root."""
 DESCRIPTORS_WANTED = 1 << 16
 """For every connection's event channels, twice: the loops hold copies."""
 DOMID_MAX = 0x7FEF
@@ -53,7 +55,8 @@ def _inherit(fd: int) -> socket.socket:
 class Listener:
     """Listens for initiators at `path` (None: the default), or on an inherited socket `fd`.
 
-    `allow_uids`: who may connect; None is our own user and root. BusError: another target is listening there, the
+    `allow_uids`: who may connect; None is our own user and root. `allow_gids`: so may whoever has one of these as his
+    (primary) group. BusError: another target is listening there, the
     folder is not safe, or the path cannot be used.
     """
 
@@ -63,10 +66,12 @@ class Listener:
         *,
         fd: int | None = None,
         allow_uids: Collection[int] | None = None,
+        allow_gids: Collection[int] = (),
         max_connections: int = CONNECTIONS_MAX,
         max_memory_nbytes: int = MEMORY_NBYTES_MAX,
     ) -> None:
         self.allow_uids = {os.geteuid(), 0} if allow_uids is None else set(allow_uids)
+        self.allow_gids = set(allow_gids)
         self.max_connections = max_connections
         self.max_memory_nbytes = max_memory_nbytes
         self._connections: set[TargetConnection] = set()
@@ -97,7 +102,7 @@ class Listener:
         try:
             os.fchmod(sock.fileno(), 0o600)  # before bind: there is no moment at which others could connect
             sock.bind(str(self.path))
-            if not self.allow_uids <= {os.geteuid(), 0}:
+            if self.allow_gids or not self.allow_uids <= {os.geteuid(), 0}:
                 self.path.chmod(0o666)  # whoever gets in is asked for his user id
             sock.listen(BACKLOG)
         except OSError as error:
@@ -149,10 +154,14 @@ class Listener:
         return None
 
     def _objection(self, peer: Peer) -> str | None:
-        if peer.uid not in self.allow_uids:
+        if peer.uid not in self.allow_uids and peer.gid not in self.allow_gids:
             return f"user {peer.uid} may not use this target"
         if len(self._connections) >= self.max_connections:
             return f"this target has {self.max_connections} connections already, as many as it takes"
+        share = max(1, self.max_connections * SHARE_PERCENT // 100)
+        theirs = sum(connection.peer.uid == peer.uid for connection in self._connections)
+        if peer.uid not in (os.geteuid(), 0) and theirs >= share:
+            return f"user {peer.uid} has {theirs} connections already, as many as one user may have here"
         return None
 
     def _refuse(self, sock: socket.socket, reason: str, who: str) -> None:
