@@ -136,10 +136,7 @@ int vt_lu_update(struct vt_target *t, uint32_t lu, const struct vt_lu_config *co
 /* Sense given to every command with VT_CMD_NEEDS_READY, e.g. 0x020402; 0: ready. */
 int vt_lu_state(struct vt_target *t, uint32_t lu, uint32_t sense);
 enum vt_access { VT_ACCESS_HIDDEN = 1, VT_ACCESS_READONLY = 2 };
-/*
- * What the LU is to one nexus (or VT_ALL, and those to come): hidden, it does not exist for its SRP commands and task
- * management functions; read-only, commands that write end with WRITE PROTECTED. A nexus begins with the default.
- */
+/* What the LU is to one nexus, or to VT_ALL and those to come: not there (SRP), or WRITE PROTECTED. */
 int vt_lu_access(struct vt_target *t, uint32_t lu, uint32_t nexus, uint32_t access);
 /* Denies conflict classes to one nexus (or VT_ALL). */
 int vt_lu_deny(struct vt_target *t, uint32_t lu, uint32_t nexus, uint32_t classes);
