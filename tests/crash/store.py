@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A backing store in Python that records what the target's slow path asks of it: for machines without /dev/fuse, and
-for stores without a descriptor. `--lun 0=recorded:NAME`. Knows the Store contract.
+for stores without a descriptor. `--lun 0=recorded:NAME`, while SCHEME is registered. Knows the Store contract.
 """
 
 from crash.log import Log, Op
-from target.stores import Can, Store, StoreSpec, store
+from target.stores import Can, Scheme, Store, StoreSpec
 
 LOGS: dict[str, Log] = {}
 """By the name in the LUN specification; the file in the log is called so, too."""
@@ -13,7 +13,6 @@ FORGETFUL: set[str] = set()
 NBYTES = 1 << 20
 
 
-@store("recorded", help="recorded:NAME  memory that records, for tests")
 class Recorded(Store):
     can = Can.WRITE | Can.FLUSH | Can.TRIM | Can.ZERO
 
@@ -41,3 +40,6 @@ class Recorded(Store):
     def flush(self) -> None:
         if self.name not in FORGETFUL:
             self.log.end(self.log.begin(Op("flush", self.name)))
+
+
+SCHEME = Scheme("recorded", "recorded:NAME  memory that records, for tests", Recorded)

@@ -8,6 +8,7 @@ from served import good, served
 
 from initiator import Initiator
 from initiator.done import Done
+from initiator.request import Request
 from vscsi.native import lib as abi
 from vscsi.scsi import cdb
 from vscsi.scsi.cdb import Cdb
@@ -19,7 +20,14 @@ PAGE = 4096
 def ask(initiator: Initiator, row: Cdb, fields: dict[str, int], nbytes: int, room: int) -> tuple[Done, bytes]:
     """Runs the command with a buffer of `room` bytes. Data-in as it lies in the granted pages, up to their end."""
     raw = row.build(**fields, allocation_length=nbytes)
-    request = initiator.build(0, raw, b"", room, abi.SRP_TSK_SIMPLE, 10, None)
+    link = initiator.hold(10)
+    try:
+        return _ask(initiator, initiator.build(link, 0, raw, b"", room, abi.SRP_TSK_SIMPLE, 10, None), room)
+    finally:
+        link.leave()
+
+
+def _ask(initiator: Initiator, request: Request, room: int) -> tuple[Done, bytes]:
     start = request.in_offset
     end = start + -(-room // PAGE) * PAGE
     view = initiator.memory.view
