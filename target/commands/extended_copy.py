@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from target import errors
 from target.commands.table import AS_WRITE, handles
 from target.commands.task import Aborted, InBackground, Task
+from target.commands.vpd_pages import unit_designators
 from target.copying import Copies, CopyOperation, Piece, in_own_thread, run
 from target.lu import LogicalUnit
 from vscsi.scsi import cdb, copy, sense
@@ -178,8 +179,7 @@ def _cscds(task: Task, parts: _List) -> list[LogicalUnit | None]:
 
 def names_of(unit: LogicalUnit) -> set[tuple[int, int, int, bytes]]:
     """(code set, association, type, value) of the unit's designators in VPD page 83h."""
-    t10 = f"{unit.vendor:8}{unit.product:16}{unit.serial}".encode("ascii")
-    return {(1, 0, 3, unit.naa), (2, 0, 1, t10)}
+    return {(one.code_set, one.association, one.kind, one.value) for one in unit_designators(unit)}
 
 
 def _segments(parts: _List) -> list[dict[str, int]]:

@@ -47,17 +47,24 @@ def serial_number(_task: Task, lu: LogicalUnit, device: int) -> bytes:
     return vpd.encode_serial(lu.serial, device)
 
 
+def unit_designators(lu: LogicalUnit) -> list[Designator]:
+    """The names of the unit itself, by which EXTENDED COPY knows it too."""
+    t10 = f"{lu.vendor:8}{lu.product:16}{lu.serial}".encode("ascii")
+    return [
+        Designator(vpd.BINARY, Association.LOGICAL_UNIT, DesignatorType.NAA, lu.naa),
+        Designator(vpd.ASCII, Association.LOGICAL_UNIT, DesignatorType.T10_VENDOR_ID, t10),
+    ]
+
+
 @page(vpd.IDENTIFICATION)
 def identification(task: Task, lu: LogicalUnit, device: int) -> bytes:
     """Names of the unit and of the port it is reached through; within 252 bytes, which some programs ask for."""
-    t10 = f"{lu.vendor:8}{lu.product:16}{lu.serial}".encode("ascii")
     port_name = b"eui." + task.device.target_port_id.hex().upper().encode() + b"\0"
     port_name += bytes(-len(port_name) % 4)
     port = Association.TARGET_PORT
     return vpd.encode_identification(
         [
-            Designator(vpd.BINARY, Association.LOGICAL_UNIT, DesignatorType.NAA, lu.naa),
-            Designator(vpd.ASCII, Association.LOGICAL_UNIT, DesignatorType.T10_VENDOR_ID, t10),
+            *unit_designators(lu),
             Designator(
                 vpd.BINARY, port, DesignatorType.RELATIVE_TARGET_PORT, RELATIVE_TARGET_PORT.to_bytes(4),
                 vpd.PROTOCOL_SRP,
