@@ -83,6 +83,18 @@ static bool wants_mode(int flags)
     return (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
 }
 
+/* The mode that follows `flags` where a file may be made; 0 where there is none to be taken. */
+#define MODE_AFTER(flags, mode)                                                                                       \
+    do {                                                                                                              \
+        if (wants_mode(flags)) {                                                                                      \
+            va_list more;                                                                                             \
+                                                                                                                      \
+            va_start(more, flags);                                                                                    \
+            (mode) = va_arg(more, mode_t);                                                                            \
+            va_end(more);                                                                                             \
+        }                                                                                                             \
+    } while (0)
+
 #define OPEN(name)                                                                                                    \
     NEXT(int, name, const char *, int, ...);                                                                          \
     DOOR_EXPORT int name(const char *path, int flags, ...)                                                            \
@@ -90,13 +102,7 @@ static bool wants_mode(int flags)
         char plain[DOOR_TEXT_MAX];                                                                                    \
         mode_t mode = 0;                                                                                              \
                                                                                                                       \
-        if (wants_mode(flags)) {                                                                                      \
-            va_list more;                                                                                             \
-                                                                                                                      \
-            va_start(more, flags);                                                                                    \
-            mode = va_arg(more, mode_t);                                                                              \
-            va_end(more);                                                                                             \
-        }                                                                                                             \
+        MODE_AFTER(flags, mode);                                                                                      \
         return door_path(path, plain) < 0 ? CALL(name)(path, flags, mode) : door_open(plain, flags);                  \
     }
 OPEN(open)
@@ -111,13 +117,7 @@ OPEN(__open64)
         char plain[DOOR_TEXT_MAX];                                                                                    \
         mode_t mode = 0;                                                                                              \
                                                                                                                       \
-        if (wants_mode(flags)) {                                                                                      \
-            va_list more;                                                                                             \
-                                                                                                                      \
-            va_start(more, flags);                                                                                    \
-            mode = va_arg(more, mode_t);                                                                              \
-            va_end(more);                                                                                             \
-        }                                                                                                             \
+        MODE_AFTER(flags, mode);                                                                                      \
         return door_path(path, plain) < 0 ? CALL(name)(folder, path, flags, mode) : door_open(plain, flags);          \
     }
 OPENAT(openat)
