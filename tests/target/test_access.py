@@ -10,9 +10,9 @@ from real_server import Target
 
 from initiator import Initiator
 from target.access import fits, port_pattern, redacted
-from target.cli import build_parser
 from target.commands.extended_copy import names_of
 from target.lunspec import LunSpecError, parse
+from target.options import build_parser
 from target.rod_tokens import Tokens
 from vscsi import srp
 from vscsi.bus.local import Listener
