@@ -5,7 +5,7 @@ Knows the syntax and the keys; a new key is a new row. Every mistake is one clea
 open anything: that is `target.lu`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -86,8 +86,9 @@ def _folder(text: str) -> str:
     return text
 
 
-def _key(name: str, convert: Callable[[str], Any], default: Any, help: str) -> Any:
-    return field(default=default, metadata={"key": name, "convert": convert, "help": help})
+def _key(name: str, convert: Callable[[str], Any], default: Any, help: str, *, several: bool = False) -> Any:
+    """`several`: the value is a list, with + between its members."""
+    return field(default=default, metadata={"key": name, "convert": convert, "help": help, "several": several})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,14 @@ class LunSpec:
         port_patterns,
         None,
         "ID+ID...: exists for these initiator ports only (hex, its beginning, or with * and ?), not for blkif",
+        several=True,
     )
     ro_initiators: tuple[str, ...] | None = _key(
-        "ro-initiators", port_patterns, None, "ID+ID...: read-only to these initiator ports, and to blkif"
+        "ro-initiators",
+        port_patterns,
+        None,
+        "ID+ID...: read-only to these initiator ports, and to blkif",
+        several=True,
     )
     rotational: bool | None = _key(
         "rotational", _boolean, None, "0 solid state, 1 rotating (default: what the store says)"
@@ -162,8 +168,11 @@ def split_commas(text: str) -> list[str]:
     return parts
 
 
-def parse(text: str) -> LunSpec:
-    """Reads one --lun argument. LunSpecError says what is wrong and with which key."""
+def split(text: str) -> tuple[int, str, list[tuple[str, str | None]]]:
+    """Cuts one --lun argument into LUN, store and keys, each with its value if it has one. LunSpecError.
+
+    `join` puts it together again.
+    """
     number, equals, rest = text.partition("=")
     if not equals:
         raise LunSpecError(f"'{text}': expected N=STORE[,key=value...], for example 0=disk.img")
@@ -172,21 +181,33 @@ def parse(text: str) -> LunSpec:
     store, *words = split_commas(rest)
     if not store:
         raise LunSpecError(f"'{text}': the store is missing after '{number}='")
+    cut = [word.partition("=") for word in words]
+    return int(number), store, [(name, value if equals else None) for name, equals, value in cut]
+
+
+def join(number: int, store: str, words: Iterable[tuple[str, str | None]]) -> str:
+    """The --lun argument that `split` cuts into these."""
+    cut = [store, *(name if value is None else f"{name}={value}" for name, value in words)]
+    return f"{number}=" + ",".join(part.replace(",", ",,") for part in cut)
+
+
+def parse(text: str) -> LunSpec:
+    """Reads one --lun argument. LunSpecError says what is wrong and with which key."""
+    number, store, words = split(text)
     values: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for name, value in words:
         row = KEYS.get(name)
         if row is None:
             raise LunSpecError(f"lun {number}: unknown key '{name}' (known: {', '.join(KEYS)})")
         if row.name in values:
             raise LunSpecError(f"lun {number}: key '{name}' is given twice")
-        if not equals and name != "ro":
+        if value is None and name != "ro":
             raise LunSpecError(f"lun {number}: key '{name}' needs a value: {name}=...")
         try:
-            values[row.name] = row.metadata["convert"](value) if equals else True
+            values[row.name] = True if value is None else row.metadata["convert"](value)
         except ValueError as error:
             raise LunSpecError(f"lun {number}: {name}: {error}") from error
-    return _consistent(LunSpec(int(number), store, **values))
+    return _consistent(LunSpec(number, store, **values))
 
 
 def _consistent(spec: LunSpec) -> LunSpec:
