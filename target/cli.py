@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from target import captive, debug, logs
 from target.lu import LogicalUnit, open_lu
-from target.lunspec import LunSpecError, parse_all
+from target.lunspec import LunSpec, LunSpecError, parse_all
 from target.native import lib
 from target.options import ENGINES, PROG, build_parser, table
 from target.stores import StoreError, schemes
@@ -30,10 +30,21 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status."""
-    return run(PROG, lambda: _main(build_parser().parse_args(argv)))
+    return run(PROG, lambda: _main(build_parser(), argv))
 
 
-def _main(args: argparse.Namespace) -> int:
+def _arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """What a configuration file and, over it, the command line ask for."""
+    args = parser.parse_args(argv)
+    if args.config is None:
+        return args
+    from target.config import load_under
+
+    return parser.parse_args(argv, load_under(args.config, parser, over=args))
+
+
+def _main(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    args = _arguments(parser, argv)
     if args.check and args.run is not None:
         raise CliError("--check serves nothing: it cannot be given with --run", ExitStatus.CONTRADICTING_OPTIONS)
     if args.snaplen and args.pcap is None:
@@ -47,9 +58,15 @@ def _main(args: argparse.Namespace) -> int:
     if args.dump_stores:
         print(table([(scheme.name, scheme.help) for scheme in schemes().values()]))
         return ExitStatus.OK
+    if args.dump_config:
+        from target.config import dump
+
+        _specs(args)
+        print(dump(args, parser), end="")
+        return ExitStatus.OK
     if args.exit_with_parent:
         captive.exit_with_parent()
-    with contextlib.ExitStack() as unserved, _units(args.lun, unserved, readonly=args.readonly) as units:
+    with contextlib.ExitStack() as unserved, _units(_specs(args), unserved) as units:
         if args.check:
             for unit in units:
                 print(unit.describe())
@@ -57,20 +74,25 @@ def _main(args: argparse.Namespace) -> int:
         return _serve(args, units, unserved.pop_all)
 
 
-@contextlib.contextmanager
-def _units(texts: list[str], unserved: contextlib.ExitStack, *, readonly: bool) -> Iterator[list[LogicalUnit]]:
-    """Opens every logical unit, and closes those that are still open at the end.
-
-    `unserved` gets what takes the images away that were created, for the case that they are never served.
-    """
-    if not texts:
+def _specs(args: argparse.Namespace) -> list[LunSpec]:
+    """The logical units that are asked for."""
+    if not args.lun:
         raise CliError("nothing to serve: give at least one --lun, for example --lun 0=disk.img")
     try:
-        specs = parse_all(texts, readonly=readonly)
+        specs = parse_all(args.lun, readonly=args.readonly)
     except LunSpecError as error:
         raise CliError(str(error)) from error
     if len(specs) > lib.VT_MAX_LUS:
         raise CliError(f"{len(specs)} logical units are too many: at most {lib.VT_MAX_LUS}")
+    return specs
+
+
+@contextlib.contextmanager
+def _units(specs: list[LunSpec], unserved: contextlib.ExitStack) -> Iterator[list[LogicalUnit]]:
+    """Opens every logical unit, and closes those that are still open at the end.
+
+    `unserved` gets what takes the images away that were created, for the case that they are never served.
+    """
     with contextlib.ExitStack() as stack:
         units = []
         for spec in specs:

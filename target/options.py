@@ -24,6 +24,7 @@ examples:
   vscsi-target --lun 0=disk.img,size=1G             the same; creates it, sparse, if there is none
   vscsi-target --lun 0=disk.img,ro --lun 1=mem:64M  two logical units, one of them a RAM disk
   vscsi-target --lun 0=a,,b.img,bs=4096,cache=wt    ',,' is a literal comma
+  vscsi-target --config disks.toml --lun 7=mem:64M  what a file says, and one unit more; see docs/vscsi-target.toml
   vscsi-target --lun 0=mem:1G -U - --run 'vscsi-initiator -u "$uri" inquiry'
 
 stores:
@@ -59,6 +60,16 @@ def _port(text: str) -> str:
         return port_pattern(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+NO_SETTINGS = frozenset({"config", "check", "dump_config", "dump_stores", "version", "help"})
+"""Options (by `dest`) about the program itself, which a configuration file has no say in."""
+
+
+def settings(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """Every option that says what is served and how, by its long name without the dashes."""
+    rows = [action for action in parser._actions if action.dest not in NO_SETTINGS]
+    return {next(name[2:] for name in row.option_strings if name.startswith("--")): row for row in rows}
 
 
 class _Help(argparse.Action):
@@ -140,6 +151,14 @@ def build_parser() -> ArgumentParser:
         default=[],
         help="let only these initiator ports log in: hex, its beginning, or with * and ?; repeatable; ends blkif",
     )
+    add(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="read options (by their long names) and logical units from there, in TOML; the command line adds to it "
+        "and wins over it",
+    )
+    add("--dump-config", action="store_true", help="print all that is asked for as such a file, and stop")
     add("--check", action="store_true", help="open everything, say what would be served, and stop")
     add("--dump-stores", action="store_true", help="list the kinds of stores and stop")
     add("--log", choices=("stderr", "null"), default="stderr", help="where messages go")
