@@ -67,14 +67,16 @@ class BlkifDevice(Device):
 
     def connect(self) -> dict[str, str]:
         request = blkif.Request.parse(self.their_nodes(), self.limits)
-        connection, native, target = self.peer.connection, self.server.native, self.server.target
+        connection = self.peer.connection
         rings: list[tuple[int, MappedRing]] = []
         for queue in request.queues:
             event_fd = self.event_channel(queue.port)
             ring = MappedRing(connection.mapper, queue.grefs)
             self.resources.callback(ring.close)
             rings.append((event_fd, ring))
-        self.nexus = check(native.vt_nexus_add(target), "a new nexus")
+        self.server.nexus_shares.take(connection, connection.peer.uid)
+        self.resources.callback(self.server.nexus_shares.give, connection)
+        self.nexus = self.server.nexuses.new_index()
         self.resources.callback(self._forget_nexus)
         for event_fd, ring in rings:
             self.add_channel(self._config(event_fd, ring, request.persistent), "channel")

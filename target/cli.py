@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from target import captive, debug, logs
+from target import captive, debug, limits, logs
+from target.limits import Limits
 from target.lu import LogicalUnit, open_lu
 from target.lunspec import LunSpec, LunSpecError, parse_all
 from target.native import lib
@@ -111,11 +112,16 @@ def uri_of(path: Path, lun: int) -> str:
     return f"vscsi+unix:///{lun}?socket={quote(os.fsencode(path))}"
 
 
+def _limits(args: argparse.Namespace) -> Limits:
+    return Limits(**{row.name: getattr(args, row.name) for _, row in limits.rows()})
+
+
 def _options(args: argparse.Namespace) -> "ServerOptions":
     from target.server import ServerOptions
     from vscsi.pcapfile import PcapFile
 
     return ServerOptions(
+        limits=_limits(args),
         loops=args.loops,
         spin_us=args.spin_us,
         engine=ENGINES[args.engine],
@@ -132,7 +138,14 @@ def _listen(stack: contextlib.ExitStack, args: argparse.Namespace) -> "Listener"
     if args.unix == "-" or (args.unix is None and args.run is not None):
         path = stack.enter_context(captive.private_folder()) / "socket"
     try:
-        return Listener(path, allow_uids={os.geteuid(), 0, *args.allow_uid}, allow_gids=args.allow_gid)
+        return Listener(
+            path,
+            allow_uids={os.geteuid(), 0, *args.allow_uid},
+            allow_gids=args.allow_gid,
+            max_connections=args.connections,
+            max_memory_nbytes=args.initiator_memory,
+            total_memory_nbytes=args.memory,
+        )
     except BusError as error:
         raise CliError(str(error), ExitStatus.FILE) from error
     except OSError as error:

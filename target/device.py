@@ -76,7 +76,7 @@ class Device:
     def connect(self) -> dict[str, str]:
         """Reads the initiator's nodes, maps, adds channels; nodes published with Connected.
 
-        Raises RemoteProtocolError or OSError; what was added by then is stopped and taken back.
+        Raises RemoteProtocolError, BusError or OSError; what was added by then is stopped and taken back.
         """
         raise NotImplementedError
 
@@ -180,7 +180,8 @@ class Device:
         if self.error is not None or self.peer.vanished:
             return
         self.error = text[:200]
-        log.warning("%s: %s", self, text)
+        connection = self.peer.connection
+        connection.complaints.say(connection.peer.uid, log, "%s: %s", self, text)
         self.end()
 
     def peer_may_be_gone(self, otherwise: Callable[[], None]) -> None:
@@ -242,9 +243,12 @@ class Device:
         return int(fd)
 
     def add_channel(self, config: Any, what: str) -> int:
-        """Hands a ring to C. OSError."""
+        """Hands a ring to C. OSError, LimitError."""
+        connection = self.peer.connection
+        self.server.channel_shares.take(connection, connection.peer.uid)
         channel = self.server.native.vt_channel_add(self.server.target, config)
         if channel < 0:
+            self.server.channel_shares.give(connection)
             raise OSError(-channel, f"{what}: {os.strerror(-channel)}")
         self.channels.add(channel)
         self.server.channels[channel] = self
@@ -268,6 +272,7 @@ class Device:
         for other in sorted(self.channels):
             check(self.server.native.vt_channel_remove(self.server.target, other), "removing a channel")
             self.server.channels.pop(other, None)
+            self.server.channel_shares.give(self.peer.connection)
         self.channels.clear()
         self.stopping = False
         self.on_removed()

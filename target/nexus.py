@@ -6,6 +6,7 @@ their last channel has gone. Unit attention queues themselves are C's; here is d
 Knows no ring, store or IU.
 """
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class NexusRegistry:
         """The channel asks to belong to this nexus. OSError (ENOSPC) if there is no room for a new one."""
         nexus = self._known.get((initiator_port_id, target_port_id))
         if nexus is None:
-            index = check(self._lib.vt_nexus_add(self._target), "a new nexus")
+            index = self.new_index()
             nexus = Nexus(index, initiator_port_id, target_port_id)
             self._known[nexus.key] = nexus
             self._by_index[index] = nexus
@@ -95,6 +96,17 @@ class NexusRegistry:
                 hook(nexus)
         nexus.channels.append(channel)
         return nexus
+
+    def new_index(self) -> int:
+        """A nexus of C's, for whoever has no port identifier. OSError (ENOSPC) if there is no room.
+
+        One that is only remembered makes room for one that somebody wants to use.
+        """
+        index = self._lib.vt_nexus_add(self._target)
+        if index == -errno.ENOSPC and (idle := self._idle()):
+            self._forget(idle[0])
+            index = self._lib.vt_nexus_add(self._target)
+        return check(index, "a new nexus")
 
     def establish(self, nexus: Nexus) -> None:
         """A login on it is about to be answered: the unit attention that is due, if any (SAM-5 5.14, 6.3.4)."""
@@ -114,14 +126,22 @@ class NexusRegistry:
                 hook(nexus)
         # Last in the list: idle for the shortest time.
         self._known[nexus.key] = self._known.pop(nexus.key)
-        idle = [n for n in self._known.values() if not n.channels and not self.is_registrant(n)]
+        idle = self._idle()
         never = [n for n in idle if not n.established]
         for other in never + idle[: max(0, len(idle) - self._max_idle)]:
-            if self._known.pop(other.key, None) is not None:
-                del self._by_index[other.index]
-                for hook in self.on_forgotten:
-                    hook(other)
-                check(self._lib.vt_nexus_remove(self._target, other.index), "forgetting a nexus")
+            self._forget(other)
+
+    def _idle(self) -> list[Nexus]:
+        """Those that may be forgotten, the one idle for longest first."""
+        return [n for n in self._known.values() if not n.channels and not self.is_registrant(n)]
+
+    def _forget(self, nexus: Nexus) -> None:
+        if self._known.pop(nexus.key, None) is None:
+            return
+        del self._by_index[nexus.index]
+        for hook in self.on_forgotten:
+            hook(nexus)
+        check(self._lib.vt_nexus_remove(self._target, nexus.index), "forgetting a nexus")
 
     def _attention(self, nexus: int, code: int, *, lu: int | None = None, besides: int | None = None) -> None:
         everyone = self._lib.VT_ALL

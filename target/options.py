@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 
 import vscsi
-from target import debug, worker  # noqa: F401  (worker declares debug flags)
+from target import debug, limits, worker  # noqa: F401  (worker declares debug flags)
 from target.access import port_pattern
 from target.lunspec import KEYS
 from target.native import lib
@@ -151,6 +151,11 @@ def build_parser() -> ArgumentParser:
         default=[],
         help="let only these initiator ports log in: hex, its beginning, or with * and ?; repeatable; ends blkif",
     )
+    for name, row in limits.rows():
+        about = row.metadata
+        number = argument(about["least"], about["most"])
+        metavar, words = about["metavar"], about["help"]
+        add(f"--{name}", dest=row.name, type=number, default=row.default, metavar=metavar, help=words)
     add(
         "--config",
         "-c",

@@ -13,8 +13,8 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,9 +22,11 @@ from target import report
 from target.admin import Admin
 from target.blkif_device import BlkifDevice, BlkifKind
 from target.device import Device
+from target.limits import Limits
 from target.login import LoginRules
 from target.nexus import NexusRegistry, check
 from target.peer import Peer
+from target.reservations import MAX_REGISTRANTS
 from target.resize import follow
 from target.srp_device import SrpDevice, SrpKind
 from vscsi.bus.local import Listener
@@ -54,8 +56,9 @@ class ServerOptions:
     batch: int = 32
     workers: int = 2
     nowait: bool = True
-    max_connections: int = 64
     max_channels: int = 16
+    """Of one nexus."""
+    limits: Limits = field(default_factory=Limits)
     allow_initiators: tuple[str, ...] = ()
     request_limit: int = 0
     blkif_queues: int = 4
@@ -92,12 +95,14 @@ class Server:
         if native is None:
             import target.native as native
         self.listener, self.options = listener, options or ServerOptions()
-        listener.max_connections = self.options.max_connections
         self.native, self.ffi = native.lib, native.ffi
         self.units: dict[int, LogicalUnit] = {unit.lun: unit for unit in lus}
         port_id = self.options.target_port_id
         port_id = port_id or default_port_id(listener.path)
         self.rules = LoginRules(port_id, self.options.max_channels, self.options.allow_initiators)
+        channels, nexuses = self.native.VT_MAX_CHANNELS, self.native.VT_MAX_NEXUSES - MAX_REGISTRANTS
+        self.channel_shares = listener.shares("channels", channels, self.options.limits.initiator_channels)
+        self.nexus_shares = listener.shares("nexuses", nexuses, self.options.limits.initiator_nexuses)
         self.kinds: dict[str, DeviceKind] = {kind.name: kind() for kind in KINDS}
         self.requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "stats": lambda fields: report.stats(self),
@@ -205,11 +210,19 @@ class Server:
             self.nexuses.on_forgotten.append(unit.nexus_forgotten)
 
     def _start_workers(self) -> None:
-        from target.worker import Workers
+        from target.worker import MAX_BACKGROUND, MAX_CONNECTION_BACKGROUND, Workers
 
         by_index = {unit.index: unit for unit in self.units.values()}
-        self._workers = Workers(self.target, by_index, self.device, self.options.workers)
+        background = self.listener.shares("commands in the background", MAX_BACKGROUND, MAX_CONNECTION_BACKGROUND)
+        self._workers = Workers(
+            self.target, by_index, self.device, self.options.workers, owner_of=self._owner_of, background=background
+        )
         self._workers.start()
+
+    def _owner_of(self, channel: int) -> tuple[Hashable, int]:
+        """The connection that a channel is of, and its user. Any thread may ask; the channel may be gone by then."""
+        device = self.channels.get(channel)
+        return (device.peer.connection, device.peer.connection.peer.uid) if device is not None else (None, 0)
 
     def _say_goodbye(self) -> None:
         """T_LOGOUT to every channel, vbds asked to close; waits a bounded time for the initiators."""

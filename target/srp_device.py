@@ -16,6 +16,7 @@ from target.device import Device, MappedRing
 from target.login import action, refusal
 from target.nexus import Nexus, check
 from vscsi import srp
+from vscsi.bus.shares import LimitError
 from vscsi.errors import LocalProtocolError, RemoteProtocolError
 from vscsi.native import ffi as shared_ffi
 from vscsi.native import lib as shared
@@ -120,14 +121,19 @@ class SrpDevice(Device):
         rules, registry = self.server.rules, self.server.nexuses
         nexus = registry.find(request.initiator_port_id, request.target_port_id)
         others = [channel for channel in (nexus.channels if nexus else []) if not channel.stopping]
-        reason = refusal(request, rules, len(others))
+        reason, why = refusal(request, rules, len(others)), ""
         if reason is None:
             try:
-                self.nexus = registry.enter(request.initiator_port_id, request.target_port_id, self)
-            except OSError:
-                reason = shared.SRP_REJ_INSUFFICIENT_RESOURCES
+                self._book(nexus)
+                try:
+                    self.nexus = registry.enter(request.initiator_port_id, request.target_port_id, self)
+                except OSError:
+                    self._give_back(nexus)
+                    raise
+            except (LimitError, OSError) as error:
+                reason, why = shared.SRP_REJ_INSUFFICIENT_RESOURCES, f" ({error})"
         if reason is not None:
-            self._reject(request, reason)
+            self._reject(request, reason, why)
             return
         assert self.nexus is not None
         self._login = request
@@ -142,6 +148,16 @@ class SrpDevice(Device):
             if not channel.stopping:
                 channel.log_out(shared.SRP_TLO_MULTI_CHANNEL, "ended by a new login of its initiator")
         self._login_when_alone()
+
+    def _book(self, nexus: Nexus | None) -> None:
+        """A nexus that our connection has no channel of yet is one more that it has. LimitError."""
+        if nexus is None or not any(channel.peer is self.peer for channel in nexus.channels):
+            connection = self.peer.connection
+            self.server.nexus_shares.take(connection, connection.peer.uid)
+
+    def _give_back(self, nexus: Nexus | None) -> None:
+        if nexus is None or not any(channel.peer is self.peer for channel in nexus.channels):
+            self.server.nexus_shares.give(self.peer.connection)
 
     def _login_when_alone(self) -> None:
         if self._awaited or self._login is None or self.stopping or self.nexus is None:
@@ -165,9 +181,9 @@ class SrpDevice(Device):
         self._respond(answer)
         log.info("%s: logged in, port %s, %d requests at most", self, self.nexus, self.request_limit)
 
-    def _reject(self, request: srp.LoginReq, reason: int) -> None:
+    def _reject(self, request: srp.LoginReq, reason: int, why: str = "") -> None:
         self._respond(srp.LoginRej(reason=reason, tag=request.tag, buf_fmt=self.server.rules.formats))
-        self.fail(f"login rejected: {srp.reject_text(reason)}")
+        self.fail(f"login rejected: {srp.reject_text(reason)}{why}")
 
     def _respond(self, iu: srp.Iu) -> None:
         data = self.session.send(iu)
@@ -202,6 +218,7 @@ class SrpDevice(Device):
         nexus, self.nexus = self.nexus, None
         if nexus is not None:
             self.server.nexuses.leave(nexus, self)
+            self._give_back(nexus)
             for other in list(nexus.channels):
                 other.gone(self)
 

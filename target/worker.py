@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from target import debug
@@ -18,6 +18,7 @@ from target.commands.task import Aborted
 from target.lu import LogicalUnit
 from target.native import ffi, lib
 from target.scsi_device import TargetDevice
+from vscsi.bus.shares import LimitError, Shares
 from vscsi.scsi import cdb, sense
 from vscsi.scsi.status import Status, describe
 
@@ -25,8 +26,10 @@ log = logging.getLogger(__name__)
 TRACE = debug.declare("worker.trace", "log every command that Python runs")
 
 
-MAX_BACKGROUND = 32
+MAX_BACKGROUND = 128
 """Commands that may run in threads of their own at a time; one more gets BUSY."""
+MAX_CONNECTION_BACKGROUND = 8
+"""Of one connection."""
 
 
 class _Port:
@@ -79,13 +82,25 @@ def _command_of(request: Any) -> bytes:
 class Workers:
     """`count` threads that serve slow commands of the target `t`. `units` maps the native index to the unit.
 
-    `units` is read at every command and may change.
+    `units` is read at every command and may change. `owner_of` says whose a channel is: connection and user.
     """
 
-    def __init__(self, t: Any, units: Mapping[int, LogicalUnit], device: TargetDevice, count: int = 2) -> None:
-        self._t, self._units, self._device = t, units, device
+    def __init__(
+        self,
+        t: Any,
+        units: Mapping[int, LogicalUnit],
+        device: TargetDevice,
+        count: int = 2,
+        *,
+        owner_of: Callable[[int], tuple[Hashable, int]] = lambda channel: (channel, 0),
+        background: Shares | None = None,
+    ) -> None:
+        self._t, self._units, self._device, self._owner_of = t, units, device, owner_of
         self._background: set[threading.Thread] = set()
         self._background_lock = threading.Lock()
+        self._background_shares = background or Shares(
+            "commands in the background", MAX_BACKGROUND, each=MAX_CONNECTION_BACKGROUND, holders=1
+        )
         self._threads = [
             threading.Thread(target=self._serve, name=f"vscsi-worker-{i}", daemon=True) for i in range(count)
         ]
@@ -123,28 +138,36 @@ class Workers:
         raw, lun = _command_of(request), bytes(ffi.buffer(request.lun))
         result = execute(_Port(self._t, request), self._device, raw, lu=lu, lun=lun, nexus=request.nexus)
         if isinstance(result, Background):
-            self._detach(number, result, raw, lu, lun)
+            self._detach(number, request.channel, result, raw, lu, lun)
         else:
             self._end(number, result, raw, lu, lun)
 
-    def _detach(self, number: int, rest: Background, raw: bytes, lu: LogicalUnit | None, lun: bytes) -> None:
+    def _detach(
+        self, number: int, channel: int, rest: Background, raw: bytes, lu: LogicalUnit | None, lun: bytes
+    ) -> None:
+        owner, uid = self._owner_of(channel)
+
         def finish() -> None:
             try:
-                self._end(number, rest.finish(), raw, lu, lun)
+                try:
+                    done = rest.finish()
+                finally:
+                    self._background_shares.give(owner)  # before the answer, after which the next one may come
+                self._end(number, done, raw, lu, lun)
             finally:
                 with self._background_lock:
                     self._background.discard(threading.current_thread())
 
+        try:
+            self._background_shares.take(owner, uid)
+        except LimitError:
+            self._end(number, Result(Status.BUSY), raw, lu, lun)
+            return
         thread = threading.Thread(target=finish, name="vscsi-background", daemon=True)
         with self._background_lock:
-            room = len(self._background) < MAX_BACKGROUND
-            if room:
-                self._background.add(thread)
-        if room:
-            lib.vt_request_detach(self._t, number)
-            thread.start()  # signals are blocked in it, too: it inherits this thread's mask
-        else:
-            self._end(number, Result(Status.BUSY), raw, lu, lun)
+            self._background.add(thread)
+        lib.vt_request_detach(self._t, number)
+        thread.start()  # signals are blocked in it, too: it inherits this thread's mask
 
     def _end(self, number: int, result: Result, raw: bytes, lu: LogicalUnit | None, lun: bytes) -> None:
         if TRACE.value:

@@ -25,9 +25,11 @@ def read_10(lba: int, blocks: int) -> bytes:
 class Target:
     """A Server in a thread of this process."""
 
-    def __init__(self, path: Path, *luns: str, **options) -> None:
+    def __init__(self, path: Path, *luns: str, listener: dict | None = None, **options) -> None:
         self.path = path
-        self.server = Server(Listener(path), [open_lu(parse(lun)) for lun in luns], ServerOptions(**options))
+        self.server = Server(
+            Listener(path, **(listener or {})), [open_lu(parse(lun)) for lun in luns], ServerOptions(**options)
+        )
         ready = threading.Event()
         self.server.on_ready = ready.set
         self.thread = threading.Thread(target=self.server.run)

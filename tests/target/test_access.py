@@ -239,25 +239,40 @@ def test_what_another_user_is_told_of_the_target(serve, monkeypatch):
     assert redacted(peer, answer)["luns"] == [{"lun": 0}]
 
 
+class Theirs:
+    """Stands for a connection."""
+
+    def __init__(self, peer):
+        self.peer = peer
+
+
 @pytest.fixture
 def listener(tmp_path):
     made = Listener(tmp_path / "l", allow_uids={0, os.getuid(), 4242}, allow_gids=[77], max_connections=8)
     yield made
+    made._connections.clear()
     made.close()
 
 
 def test_one_user_cannot_take_all_connections(listener):
     from vscsi.bus.connection import Peer
 
-    class Theirs:
-        peer = Peer(1, 4242, 1)
-
-    listener._connections |= {Theirs() for _ in range(5)}
-    assert listener._objection(Theirs.peer) is None
-    listener._connections.add(Theirs())
-    assert listener._objection(Theirs.peer) == "user 4242 has 6 connections already, as many as one user may have here"
+    theirs = Peer(1, 4242, 1)
+    listener._connections |= {Theirs(theirs) for _ in range(5)}
+    assert listener._objection(theirs) is None
+    listener._connections.add(Theirs(theirs))
+    assert listener._objection(theirs) == "user 4242 has 6 connections already, as many as one user may have here"
     assert listener._objection(Peer(1, os.getuid(), 1)) is None
-    listener._connections.clear()
+
+
+def test_other_users_together_cannot_take_all_connections(listener):
+    from vscsi.bus.connection import Peer
+
+    listener.allow_uids.add(4243)
+    listener._connections |= {Theirs(Peer(1, 4242, 1)) for _ in range(6)}
+    listener._connections.add(Theirs(Peer(1, 4243, 1)))
+    assert "other users than this target's own have 7 connections already" in listener._objection(Peer(1, 4243, 1))
+    assert listener._objection(Peer(1, os.getuid(), 1)) is None
 
 
 def test_users_and_groups(listener):

@@ -111,7 +111,11 @@ class Connection:
             with contextlib.suppress(OSError):  # the peer was faster
                 self._sock.shutdown(socket.SHUT_RDWR)
         if error is not None:
-            log.log(self.LOG_LEVEL, "%s: connection ended: %s", self._describe(), self.error)
+            self._log("%s: connection ended: %s", self._describe(), self.error)
+
+    def _log(self, message: str, *args: object) -> None:
+        """A line about the peer."""
+        log.log(self.LOG_LEVEL, message, *args)
 
     def close(self) -> None:
         """End the connection and close its descriptors. Idempotent. In a forked child the peer notices nothing."""

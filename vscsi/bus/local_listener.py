@@ -15,28 +15,39 @@ from collections.abc import Collection
 from pathlib import Path
 
 from . import places, wire
+from .complaints import Complaints
 from .connection import Peer, peer_of
 from .errors import BusError
-from .local_target import MEMORY_NBYTES_MAX, TargetConnection
+from .local_target import EVENT_CHANNELS_MAX, MEMORY_NBYTES_MAX, TargetConnection
+from .shares import SHARE_PERCENT, Shares
 
 log = logging.getLogger("vscsi.bus")
 
 BACKLOG = 64
 CONNECTIONS_MAX = 64
-SHARE_PERCENT = 75
-"""Of the connections, for one user who is neither the target's own nor root."""
+OTHERS_PERCENT = 90
+"""Of the connections, for all users together who are neither the target's own nor root: those two always get in."""
+TOTAL_MEMORY_NBYTES_MAX = 16 << 30
+"""What all initiators together may bring."""
 DESCRIPTORS_WANTED = 1 << 16
 """For every connection's event channels, twice: the loops hold copies."""
+DESCRIPTORS_KEPT = 256
+"""For everything else."""
 DOMID_MAX = 0x7FEF
 """Xen's numbers from 0x7FF0 are reserved."""
 
 
-def raise_descriptor_limit() -> None:
-    """Lift RLIMIT_NOFILE as far as allowed: a few initiators' event channels would exhaust the usual 1024."""
+def raise_descriptor_limit() -> int:
+    """Lift RLIMIT_NOFILE as far as allowed: a few initiators' event channels would exhaust the usual 1024.
+
+    The limit as it is then, at most what is wanted.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_WANTED, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return DESCRIPTORS_WANTED if soft == resource.RLIM_INFINITY else min(DESCRIPTORS_WANTED, soft)
 
 
 def _inherit(fd: int) -> socket.socket:
@@ -56,8 +67,8 @@ class Listener:
     """Listens for initiators at `path` (None: the default), or on an inherited socket `fd`.
 
     `allow_uids`: who may connect; None is our own user and root. `allow_gids`: so may whoever has one of these as his
-    (primary) group. BusError: another target is listening there, the
-    folder is not safe, or the path cannot be used.
+    (primary) group. `max_memory_nbytes` is what one initiator may bring, `total_memory_nbytes` all of them.
+    BusError: another target is listening there, the folder is not safe, or the path cannot be used.
     """
 
     def __init__(
@@ -69,11 +80,14 @@ class Listener:
         allow_gids: Collection[int] = (),
         max_connections: int = CONNECTIONS_MAX,
         max_memory_nbytes: int = MEMORY_NBYTES_MAX,
+        total_memory_nbytes: int = TOTAL_MEMORY_NBYTES_MAX,
     ) -> None:
         self.allow_uids = {os.geteuid(), 0} if allow_uids is None else set(allow_uids)
         self.allow_gids = set(allow_gids)
         self.max_connections = max_connections
-        self.max_memory_nbytes = max_memory_nbytes
+        self.trusted = {os.geteuid(), 0}
+        self.complaints = Complaints()
+        self._memory = self.shares("bytes of memory", total_memory_nbytes, max_memory_nbytes)
         self._connections: set[TargetConnection] = set()
         self._last_domid = 0
         self._pid = os.getpid()
@@ -95,7 +109,12 @@ class Listener:
                 raise
         self._sock.setblocking(False)
         self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        raise_descriptor_limit()
+        descriptors = max(0, raise_descriptor_limit() - DESCRIPTORS_KEPT)
+        self._event_channels = self.shares("event channels", descriptors // 2, EVENT_CHANNELS_MAX)
+
+    def shares(self, what: str, total: int, each: int) -> Shares:
+        """A book of what connections of this listener have of something."""
+        return Shares(what, total, each=min(each, total), holders=self.max_connections, trusted=self.trusted)
 
     def _bind(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -142,7 +161,9 @@ class Listener:
                 connection = TargetConnection(
                     sock,
                     self._next_domid(),
-                    max_memory_nbytes=self.max_memory_nbytes,
+                    memory=self._memory,
+                    event_channels=self._event_channels,
+                    complaints=self.complaints,
                     on_closed=self._connections.discard,
                 )
                 self._connections.add(connection)
@@ -150,7 +171,7 @@ class Listener:
         except OSError:
             sock.close()
             return None
-        self._refuse(sock, reason, f"initiator (pid {peer.pid}, uid {peer.uid})")
+        self._refuse(sock, reason, peer)
         return None
 
     def _objection(self, peer: Peer) -> str | None:
@@ -158,14 +179,19 @@ class Listener:
             return f"user {peer.uid} may not use this target"
         if len(self._connections) >= self.max_connections:
             return f"this target has {self.max_connections} connections already, as many as it takes"
-        share = max(1, self.max_connections * SHARE_PERCENT // 100)
+        if peer.uid in self.trusted:
+            return None
         theirs = sum(connection.peer.uid == peer.uid for connection in self._connections)
-        if peer.uid not in (os.geteuid(), 0) and theirs >= share:
+        if theirs >= max(1, self.max_connections * SHARE_PERCENT // 100):
             return f"user {peer.uid} has {theirs} connections already, as many as one user may have here"
+        others = sum(connection.peer.uid not in self.trusted for connection in self._connections)
+        if others >= max(1, self.max_connections * OTHERS_PERCENT // 100):
+            return f"other users than this target's own have {others} connections already, as many as they may have"
         return None
 
-    def _refuse(self, sock: socket.socket, reason: str, who: str) -> None:
-        log.warning("%s: connection refused: %s", who, reason)
+    def _refuse(self, sock: socket.socket, reason: str, peer: Peer) -> None:
+        text = "initiator (pid %d, uid %d): connection refused: %s"
+        self.complaints.say(peer.uid, log, text, peer.pid, peer.uid, reason)
         with sock, contextlib.suppress(OSError):
             sock.send(wire.encode("refused", reason=reason), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
@@ -177,7 +203,7 @@ class Listener:
         self._spare = None
         with contextlib.suppress(OSError):
             sock, _ = self._sock.accept()
-            self._refuse(sock, "this target has no file descriptor left", "an initiator")
+            self._refuse(sock, "this target has no file descriptor left", peer_of(sock))
         with contextlib.suppress(OSError):
             self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 

@@ -15,12 +15,15 @@ from typing import Any
 from vscsi.native import ffi, lib
 
 from . import memory, wire
-from .connection import Connection
+from .complaints import Complaints
+from .connection import Connection, log
 from .errors import BusError, ProtocolError
+from .shares import LimitError, Shares
 from .store import INITIATOR_ROOT, TARGET_ROOT
 
 EVENT_CHANNELS_MAX = 256
 MEMORY_NBYTES_MAX = 1 << 30
+"""What one initiator may bring."""
 HELLO_SECONDS = 5.0
 """How long a connection may be silent before its hello."""
 FRAME_SECONDS = 10.0
@@ -49,12 +52,20 @@ class TargetConnection(Connection):
         sock: socket.socket,
         domid: int,
         *,
-        max_memory_nbytes: int = MEMORY_NBYTES_MAX,
+        memory: Shares | None = None,
+        event_channels: Shares | None = None,
+        complaints: Complaints | None = None,
         on_closed: Callable[["TargetConnection"], None] = lambda connection: None,
     ) -> None:
         super().__init__(sock)
         self.domid = domid
-        self.max_memory_nbytes = max_memory_nbytes
+        self.complaints = complaints or Complaints()
+        self._memory_shares = memory or Shares("bytes of memory", MEMORY_NBYTES_MAX, each=MEMORY_NBYTES_MAX, holders=1)
+        self._event_shares = event_channels or Shares(
+            "event channels", EVENT_CHANNELS_MAX, each=EVENT_CHANNELS_MAX, holders=1
+        )
+        self._mapped_nbytes = 0
+        self._refused_once = False
         self.mapper: Any = None
         self.on_hello: Callable[[], None] | None = None
         self._on_closed = on_closed
@@ -70,6 +81,9 @@ class TargetConnection(Connection):
     def _describe(self) -> str:
         return f"initiator {self.domid} (pid {self.peer.pid}, uid {self.peer.uid})"
 
+    def _log(self, message: str, *args: object) -> None:
+        self.complaints.say(self.peer.uid, log, message, *args)
+
     # ---- hello ----
 
     def _on_hello(self, frame: dict[str, Any]) -> None:
@@ -79,7 +93,7 @@ class TargetConnection(Connection):
             return
         try:
             self.mapper = self._map(frame)
-        except ProtocolError as error:
+        except (ProtocolError, LimitError) as error:
             self._refuse(str(error))
             return
         self._greeted = True
@@ -109,11 +123,11 @@ class TargetConnection(Connection):
         self._end(reason)
 
     def _map(self, frame: dict[str, Any]) -> Any:
-        """Map the memory that hello brings. ProtocolError."""
+        """Map the memory that hello brings. ProtocolError, LimitError."""
         sizes = frame.get("regions")
         if not isinstance(sizes, list) or not 1 <= len(sizes) <= lib.VSCSI_MAX_REGIONS:
             raise ProtocolError(f"hello needs 1 to {lib.VSCSI_MAX_REGIONS} memory regions")
-        limit = self.max_memory_nbytes
+        limit = self._memory_shares.each
         if not all(type(size) is int and 0 < size <= limit for size in sizes) or sum(sizes) > limit:
             raise ProtocolError(f"more memory than the {limit} bytes that this target maps for one initiator")
         nr_frames = sum(sizes) // memory.PAGE
@@ -122,6 +136,7 @@ class TargetConnection(Connection):
         table_pages = wire.integer(frame, "table-pages", 1, memory.table_pages(nr_frames))
         if len(self._received) != len(sizes):
             raise ProtocolError(f"hello brings {len(self._received)} descriptors for {len(sizes)} memory regions")
+        self._book_memory(sum(sizes))
         fds = self._take_descriptors(len(sizes))
         error = ffi.new("int *")
         try:  # grants name the domain they are made to, and that is ours
@@ -137,23 +152,40 @@ class TargetConnection(Connection):
             raise ProtocolError("a memory region is not as long as hello says")
         return mapper
 
+    def _book_memory(self, nbytes: int) -> None:
+        """Until `close` or, if it is mapped by then, `release`. LimitError."""
+        self._memory_shares.take(self, self.peer.uid, nbytes)
+        self._mapped_nbytes = nbytes
+
+    def _give_memory_back(self) -> None:
+        nbytes, self._mapped_nbytes = self._mapped_nbytes, 0
+        if nbytes:
+            self._memory_shares.give(self, nbytes)
+
     def release(self) -> None:
         """Unmap the initiator's memory. Only after every channel on it was removed. Idempotent."""
         self._check_pid()
         mapper, self.mapper = self.mapper, None
         if mapper is not None:
             lib.vscsi_mapper_free(mapper)
+            self._give_memory_back()
 
     # ---- event channels ----
 
     def _on_event_channel(self, frame: dict[str, Any]) -> None:
         request_id = wire.integer(frame, "id", 0, 2**53)
-        if len(self._events) >= EVENT_CHANNELS_MAX:
-            self._reply(request_id, error=f"no more than {EVENT_CHANNELS_MAX} event channels for one initiator")
+        try:
+            self._event_shares.take(self, self.peer.uid)
+        except LimitError as error:
+            if not self._refused_once:
+                self._log("%s: event channel refused: %s", self._describe(), error)
+            self._refused_once = True
+            self._reply(request_id, error=str(error))
             return
         ends = ffi.new("int[2]")
         rc = lib.vscsi_event_pair(ends)
         if rc:
+            self._event_shares.give(self)
             self._reply(request_id, error=f"cannot make an event channel: {os.strerror(-rc)}")
             return
         self._last_port += 1
@@ -186,6 +218,7 @@ class TargetConnection(Connection):
         fd = self._events.pop(port, None)
         if fd is not None:
             os.close(fd)
+            self._event_shares.give(self)
 
     # ---- requests ----
 
@@ -235,6 +268,8 @@ class TargetConnection(Connection):
     def close(self) -> None:
         """End the connection; closes its event channels. The memory stays mapped until `release`."""
         super().close()
+        if self.mapper is None:
+            self._give_memory_back()
         self._on_closed(self)
 
     def _close_descriptors(self) -> None:
