@@ -22,6 +22,7 @@ TABLE_PAGES = 3
 RING_PAGE = 8
 ARENA = 64 * PAGE
 LUN0 = bytes(8)
+WRITE_10 = 0x2A
 
 
 class FakeTarget:
@@ -197,3 +198,21 @@ def rsp(tag: int, *, delta: int = 1, flags: int = 0, status: int = 0, out_res: i
 
 def tag_of(iu: bytes) -> int:
     return int.from_bytes(iu[8:16], "big")
+
+
+def disk_handler(t: FakeTarget, disk: bytearray, block_nbytes: int = 512) -> Callable[[bytes], None]:
+    """For `serve`: executes READ(10) and WRITE(10) with one direct descriptor on `disk`."""
+
+    def handler(iu: bytes) -> None:
+        cdb = iu[32:48]
+        lba, blocks = int.from_bytes(cdb[2:6], "big"), int.from_bytes(cdb[7:9], "big")
+        va, key, n = (int.from_bytes(iu[a:b], "big") for a, b in ((48, 56), (56, 60), (60, 64)))
+        at = (key - 8) * PAGE + va
+        assert n == blocks * block_nbytes
+        if cdb[0] == WRITE_10:
+            disk[lba * block_nbytes : lba * block_nbytes + n] = t.map[at : at + n]
+        else:
+            t.map[at : at + n] = bytes(disk[lba * block_nbytes : lba * block_nbytes + n])
+        t.good(tag_of(iu))
+
+    return handler

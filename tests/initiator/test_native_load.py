@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The load generator over both protocols, against a target played in Python: what it sends, counts and refuses."""
+
+import errno
+import threading
+import time
+
+import pytest
+from fake_target import ARENA, LUN0, disk_handler, tag_of
+
+from initiator.native import ffi, lib
+
+
+def load(t, protocol_lun=LUN0, *, count=1, logical=512, **fields):
+    spec = ffi.new("struct vscsi_load_spec *", {
+        "block_nbytes": 4096, "queue_depth": 8, "read_percent": 50, "random": 1, "span_nbytes": 1 << 20,
+        "duration_ns": 5_000_000_000, "max_ios": 300, "seed": 1, **fields,
+    })  # fmt: skip
+    result = ffi.new("struct vscsi_load_result *")
+    rc = lib.vi_load(ffi.new("struct vi_channel *[]", [t.c] * count), count, protocol_lun, logical, ARENA, spec, result)
+    return rc, result
+
+
+@pytest.mark.parametrize("spin_ns", [0, 50_000])
+def test_srp_load(fake, spin_ns):
+    t = fake(spin_ns=spin_ns)
+    t.serve(disk_handler(t, bytearray(1 << 20)))
+    rc, result = load(t)
+    assert rc == 0
+    assert (result.ios, result.errors) == (300, 0)
+    assert sum(result.histogram) == 300
+    assert result.elapsed_ns > 0 and result.max_ns > 0
+    assert lib.vi_outstanding(t.c) == 0
+
+
+@pytest.mark.parametrize("depth", [1, 32, 200])
+def test_load_keeps_its_depth(fake, depth):
+    t = fake()
+    seen, held = 0, []
+    worst = [0]
+
+    def handler(iu: bytes) -> None:
+        nonlocal seen
+        seen += 1
+        held.append(tag_of(iu))
+        worst[0] = max(worst[0], len(held))
+        if len(held) == min(depth, 1000 - seen + len(held)):
+            for tag in held:
+                t.good(tag)
+            held.clear()
+
+    t.serve(handler)
+    rc, result = load(t, queue_depth=depth, max_ios=1000)
+    assert (rc, result.ios, worst[0]) == (0, 1000, depth)
+
+
+def test_load_counts_errors(fake):
+    t = fake()
+    t.serve(lambda iu: t.good(tag_of(iu), status=8))
+    rc, result = load(t, max_ios=20)
+    assert (rc, result.ios, result.errors) == (0, 20, 20)
+
+
+def test_load_scatters(fake):
+    t = fake()
+    formats = set()
+
+    def handler(iu: bytes) -> None:
+        formats.add((iu[5], iu[6], iu[7]))
+        t.good(tag_of(iu))
+
+    t.serve(handler)
+    rc, _ = load(t, block_nbytes=8 * 4096, scatter=1, read_percent=100, max_ios=10)
+    assert rc == 0 and formats == {(2, 0, 8)}
+
+
+def test_load_ends_with_its_time(fake):
+    t = fake()
+    t.serve(lambda iu: t.good(tag_of(iu)))
+    start = time.monotonic()
+    rc, result = load(t, duration_ns=100_000_000, max_ios=0)
+    assert rc == 0 and result.ios > 0 and 0.09 < time.monotonic() - start < 3
+
+
+def test_load_on_large_units_uses_read_16(fake):
+    t = fake()
+    opcodes = set()
+
+    def handler(iu: bytes) -> None:
+        opcodes.add(iu[32])
+        t.good(tag_of(iu))
+
+    t.serve(handler)
+    assert load(t, span_nbytes=1 << 46, read_percent=100)[0] == 0
+    assert 0x88 in opcodes
+
+
+def test_load_gives_up_on_a_silent_target(fake):
+    t = fake(timeout_ms=50)
+    assert load(t)[0] == -errno.ETIMEDOUT
+
+
+def test_load_on_a_dying_channel(fake):
+    t = fake()
+    results = []
+    thread = threading.Thread(target=lambda: results.append(load(t)[0]))
+    thread.start()
+    t.expect()
+    time.sleep(0.05)
+    lib.vi_channel_fail(t.c, -errno.ECONNRESET)  # from beside it
+    thread.join(5)
+    assert results == [-errno.ECONNRESET]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"queue_depth": 0}, {"queue_depth": 257}, {"block_nbytes": 100}, {"span_nbytes": 512}, {"logical": 0},
+               {"count": 0}, {"count": 33}, {"logical": 8192}]
+)  # fmt: skip
+def test_load_refuses_nonsense(fake, fields):
+    assert load(fake(), **fields)[0] == -errno.EINVAL
+
+
+def test_load_wants_the_channel_for_itself(fake):
+    t = fake()
+    thread = threading.Thread(target=lambda: t.execute(bytes(6), timeout_ms=400))
+    thread.start()
+    t.expect()
+    time.sleep(0.05)
+    assert load(t)[0] == -errno.EBUSY
+    thread.join()
+
+
+def test_blkif_load(fake):
+    t = fake(lib.VI_PROTOCOL_BLKIF, ring_pages=8, indirect_per_slot=1)
+    operations = set()
+
+    def handler(iu: bytes) -> None:
+        operations.add(iu[0])
+        operation = iu[1] if iu[0] == lib.BLKIF_OP_INDIRECT else iu[0]
+        t.respond(iu[8:16] + bytes([operation]) + bytes(7))
+
+    t.serve(handler)
+    rc, result = load(t)
+    assert (rc, result.ios, result.errors) == (0, 300, 0)
+    assert operations == {lib.BLKIF_OP_READ, lib.BLKIF_OP_WRITE}
+    operations.clear()
+    rc, result = load(t, block_nbytes=128 << 10, queue_depth=4, max_ios=20)
+    assert (rc, result.ios, operations) == (0, 20, {lib.BLKIF_OP_INDIRECT})
