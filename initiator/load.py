@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The load generators from Python: one call drives the channels of an Initiator or a Vbd with a closed loop in C.
+"""The load generators from Python: one call drives the channels of an Initiator or a Vbd with a load in C.
 
 Knows where buffers come from; the pattern, the clock and the histogram are vscsi/native/load.h's.
 """
@@ -34,9 +34,14 @@ class Load:
         random: bool = True,
         max_ios: int = 0,
         seed: int = 1,
-        scatter: bool = False,
+        scatter: int = 0,
+        rate_per_s: int = 0,
     ) -> Any:
-        """A struct vscsi_load_result. Releases the GIL. ValueError for nonsense; TransportError."""
+        """A struct vscsi_load_result. Releases the GIL. ValueError for nonsense; TransportError.
+
+        `scatter` is one of lib.VSCSI_SCATTER_*. With `rate_per_s` the loop is open: latencies count from when a request
+        was due. Else it is closed.
+        """
         spec = ffi.new(
             "struct vscsi_load_spec *",
             {
@@ -49,6 +54,7 @@ class Load:
                 "max_ios": max_ios,
                 "seed": seed,
                 "scatter": int(scatter),
+                "rate_per_s": rate_per_s,
             },
         )
         result = ffi.new("struct vscsi_load_result *")

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The closed loop of both protocols: every response is answered by the next request, one publication a batch. It goes
- * through the same slots, codecs and ring as everything else; only the waiting is its own, since it leads several
- * channels at once. No allocation and no look at the payload while the clock runs.
+ * The load of both protocols: closed (every response is answered by the next request, one publication a batch) or open
+ * (requests are sent when they are due). It goes through the same slots, codecs and ring as everything else; only the
+ * waiting is its own, since it leads several channels at once. No allocation and no look at the payload while the clock
+ * runs.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ struct lane {
     struct vi_channel *c;
     struct vi_waiter lead;
     uint64_t buffers;          /* offset of the first */
-    uint64_t *stamps;          /* when the request with this buffer was sent */
+    uint64_t *stamps;          /* when the request with this buffer was due */
     uint32_t *idle;            /* stack of buffers without a request */
     uint32_t idle_count;
     uint64_t kicks;            /* counters when the run began */
@@ -35,7 +36,9 @@ struct run {
     uint32_t segment_count;
     uint32_t logical_block_nbytes;
     uint64_t issued;
+    uint64_t start_ns;
     uint64_t end_ns;
+    uint64_t next_due_ns;      /* open loop: when the next request has to be sent; 0: as soon as there is room */
     bool stop;
 };
 
@@ -61,22 +64,27 @@ static void set_cdb(struct vi_request *q, bool read, uint64_t lba, uint32_t bloc
     }
 }
 
-static void set_segments(struct run *r, uint64_t offset)
+/* One run, or pages; pages apart lie where the same page of the next buffer would be its neighbour. */
+static void set_segments(struct run *r, const struct lane *l, uint32_t buffer)
 {
-    uint64_t each = r->spec->scatter ? VSCSI_PAGE_SIZE : r->spec->block_nbytes, left = r->spec->block_nbytes;
-    for (uint32_t i = 0; i < r->segment_count; i++, offset += each, left -= each)
+    const struct vscsi_load_spec *spec = r->spec;
+    bool apart = spec->scatter == VSCSI_SCATTER_APART;
+    uint64_t each = spec->scatter ? VSCSI_PAGE_SIZE : spec->block_nbytes, left = spec->block_nbytes;
+    uint64_t step = apart ? (uint64_t)VSCSI_PAGE_SIZE * spec->queue_depth : each;
+    uint64_t offset = l->buffers + (uint64_t)buffer * (apart ? VSCSI_PAGE_SIZE : spec->block_nbytes);
+    for (uint32_t i = 0; i < r->segment_count; i++, offset += step, left -= each)
         r->segments[i] = (struct vi_segment){ offset, left < each ? left : each };
 }
 
 /* Locked. Sends what the pattern says next with this buffer. */
-static int send_one(struct run *r, struct lane *l, uint32_t buffer, uint64_t now)
+static int send_one(struct run *r, struct lane *l, uint32_t buffer, uint64_t due)
 {
     bool read;
     struct vscsi_pattern before = r->pattern;
     uint64_t at = vscsi_pattern_next(&r->pattern, r->spec, &read);
     struct vi_request *q = &r->request;
     struct vi_slot *slot;
-    set_segments(r, l->buffers + (uint64_t)buffer * r->spec->block_nbytes);
+    set_segments(r, l, buffer);
     q->in = q->out = r->segments;
     q->in_count = read ? r->segment_count : 0;
     q->out_count = read ? 0 : r->segment_count;
@@ -89,7 +97,7 @@ static int send_one(struct run *r, struct lane *l, uint32_t buffer, uint64_t now
     }
     int rc = vi_enqueue(l->c, q, VI_OWNER_LOAD, &slot);
     if (rc == 0) {
-        l->stamps[buffer] = now;
+        l->stamps[buffer] = due;
         r->issued++;
     } else {
         r->pattern = before;
@@ -97,7 +105,7 @@ static int send_one(struct run *r, struct lane *l, uint32_t buffer, uint64_t now
     return rc;
 }
 
-/* Locked. Fills the queue; a target that takes credits away makes it shorter for a while. */
+/* Locked. Sends what is due; a target that takes credits away makes the queue shorter for a while. */
 static int refill(struct run *r, struct lane *l, uint64_t now)
 {
     while (l->idle_count && !r->stop) {
@@ -105,7 +113,12 @@ static int refill(struct run *r, struct lane *l, uint64_t now)
             r->stop = true;
             break;
         }
-        int rc = send_one(r, l, l->idle[l->idle_count - 1], now);
+        uint64_t due = vscsi_due_ns(r->spec, r->start_ns, r->issued, now);
+        if (due > now) {
+            r->next_due_ns = due < r->end_ns ? due : r->end_ns;
+            break;
+        }
+        int rc = send_one(r, l, l->idle[l->idle_count - 1], due);
         if (rc == -EAGAIN && l->c->busy_count)
             break;
         if (rc)
@@ -161,11 +174,23 @@ static int turn(struct run *r, struct lane *l)
     return rc < 0 ? rc : (int)n;
 }
 
+/* Until the next request is due, or as long as an answer may take: -ETIMEDOUT only for the latter. */
+static int sleep_until(struct pollfd *fds, uint32_t count, uint64_t due_ns, int timeout_ms)
+{
+    uint64_t now = vscsi_now_ns(), left = due_ns > now ? due_ns - now : 0;
+    if (!due_ns)
+        return poll(fds, count, timeout_ms) ? 0 : -ETIMEDOUT;
+    struct timespec until = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
+    ppoll(fds, count, &until, NULL);
+    return 0;
+}
+
 /* Nothing came for the spinning time: asks every channel for an event, looks once more, and sleeps. */
-static int sleep_all(struct lane *lanes, uint32_t count, int timeout_ms)
+static int sleep_all(struct lane *lanes, uint32_t count, uint64_t due_ns, int timeout_ms)
 {
     struct pollfd fds[2 * CHANNELS_MAX];
     bool found = false;
+    int rc = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct vi_channel *c = lanes[i].c;
         pthread_mutex_lock(&c->mutex);
@@ -175,7 +200,8 @@ static int sleep_all(struct lane *lanes, uint32_t count, int timeout_ms)
         fds[2 * i] = (struct pollfd){ c->event_fd, POLLIN, 0 };
         fds[2 * i + 1] = (struct pollfd){ c->wake_fd, POLLIN, 0 };
     }
-    int woken = found ? 1 : poll(fds, 2 * count, timeout_ms);
+    if (!found)
+        rc = sleep_until(fds, 2 * count, due_ns, timeout_ms);
     for (uint32_t i = 0; i < count; i++) {
         struct vi_channel *c = lanes[i].c;
         eventfd_t ignored;
@@ -188,7 +214,7 @@ static int sleep_all(struct lane *lanes, uint32_t count, int timeout_ms)
             vi_drain_event(c);
         pthread_mutex_unlock(&c->mutex);
     }
-    return woken ? 0 : -ETIMEDOUT;
+    return rc;
 }
 
 static int loop(struct run *r, struct lane *lanes, uint32_t count)
@@ -198,6 +224,7 @@ static int loop(struct run *r, struct lane *lanes, uint32_t count)
     struct vscsi_spin spin = { 0 };
     for (;;) {
         uint32_t got = 0, outstanding = 0;
+        r->next_due_ns = 0;
         for (uint32_t i = 0; i < count; i++) {
             int n = turn(r, &lanes[i]);
             if (n < 0)
@@ -213,7 +240,7 @@ static int loop(struct run *r, struct lane *lanes, uint32_t count)
         }
         if (g->spin_ns && vscsi_spin_on(&spin, g->spin_ns))
             continue;
-        int rc = sleep_all(lanes, count, timeout_ms);
+        int rc = sleep_all(lanes, count, r->stop ? 0 : r->next_due_ns, timeout_ms);
         if (rc)
             return rc;
         vscsi_spin_reset(&spin);
@@ -223,7 +250,9 @@ static int loop(struct run *r, struct lane *lanes, uint32_t count)
 static int check(struct vi_channel **channels, uint32_t count, uint32_t logical, const struct vscsi_load_spec *spec)
 {
     if (count == 0 || count > CHANNELS_MAX || spec->queue_depth == 0 || spec->block_nbytes == 0 ||
-        spec->block_nbytes % VSCSI_SECTOR_SIZE || spec->span_nbytes < spec->block_nbytes)
+        spec->block_nbytes % VSCSI_SECTOR_SIZE || spec->span_nbytes < spec->block_nbytes ||
+        spec->scatter > VSCSI_SCATTER_APART ||
+        (spec->scatter == VSCSI_SCATTER_APART && spec->block_nbytes % VSCSI_PAGE_SIZE))
         return -EINVAL;
     for (uint32_t i = 0; i < count; i++) {
         const struct vi_channel *c = channels[i];
@@ -300,12 +329,17 @@ int vi_load(struct vi_channel **channels, uint32_t count, const uint8_t lun[8], 
             memcpy(r.request.lun, lun, sizeof r.request.lun);
         vscsi_pattern_init(&r.pattern, spec);
         uint32_t led = take_leads(lanes, count, &rc);
-        uint64_t cpu = vscsi_thread_cpu_ns(), start = vscsi_now_ns();
-        r.end_ns = start + spec->duration_ns;
+        int slack = spec->rate_per_s ? vscsi_slack(1) : 0;
+        uint64_t cpu = vscsi_thread_cpu_ns();
+        r.start_ns = vscsi_now_ns();
+        r.end_ns = r.start_ns + spec->duration_ns;
         if (rc == 0)
             rc = loop(&r, lanes, count);
-        result->elapsed_ns = vscsi_now_ns() - start;
+        result->elapsed_ns = vscsi_now_ns() - r.start_ns;
         result->cpu_ns = vscsi_thread_cpu_ns() - cpu;
+        result->unsent = vscsi_unsent(spec, spec->duration_ns, r.issued);
+        if (spec->rate_per_s)
+            vscsi_slack(slack);
         resign_all(lanes, led, result);
     }
     free(idle);

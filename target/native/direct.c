@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * `direct`: a closed-loop load in the calling thread through the very engine the loops use, without ring, protocol or
- * second thread: what block I/O itself costs, for the bench to subtract. Knows blockio.h and load.h only.
+ * `direct`: a closed or open load in the calling thread through the very engine the loops use, without ring, protocol
+ * or second thread: what block I/O itself costs, for the bench to subtract. Knows blockio.h and load.h only.
  * It goes about its slots as a loop does about its channels: one turn submits what is free, sends it off, reaps.
  */
 #include <errno.h>
@@ -12,12 +12,12 @@
 #include "load.h"
 #include "target.h"
 
-enum { MAX_DEPTH = 65536, BUFFER_ALIGN = 4096 };
+enum { MAX_DEPTH = 65536, BUFFER_ALIGN = 4096, DUE_SPIN_NS = 50000 };
 
 struct slot {
     struct bio bio;
     struct iovec iov;
-    uint64_t started_ns;
+    uint64_t due_ns;             /* when it was started, or should have been */
     struct slot *next;           /* while free */
 };
 
@@ -31,6 +31,7 @@ struct direct {
     uint8_t *buffers;
     size_t buffers_nbytes;
     uint64_t started;
+    uint64_t start_ns;
     uint64_t deadline_ns;
     uint8_t flags[2];            /* bio_flags of a write and of a read */
     int error;
@@ -74,7 +75,7 @@ static void account(struct direct *d, struct slot *s, uint64_t now_ns)
 {
     if (s->bio.error == 0) {
         d->result->ios++;
-        vscsi_hist_add(d->result, now_ns - s->started_ns);
+        vscsi_hist_add(d->result, now_ns - s->due_ns);
     } else {
         d->result->errors++;
         if (d->error == 0)
@@ -89,14 +90,20 @@ static bool more(const struct direct *d, uint64_t now_ns)
     return d->error == 0 && now_ns < d->deadline_ns && (d->spec->max_ios == 0 || d->started < d->spec->max_ios);
 }
 
-/* Submits every free slot once. One look at the clock an I/O: the end of one is the start of the next. */
+static uint64_t next_due_ns(const struct direct *d, uint64_t now_ns)
+{
+    return vscsi_due_ns(d->spec, d->start_ns, d->started, now_ns);
+}
+
+/* Submits what is due, each free slot once. One look at the clock an I/O: the end of one is the start of the next. */
 static uint64_t submit_free(struct direct *d, uint64_t now_ns)
 {
     struct slot *s = d->free;
     d->free = NULL;
     while (s != NULL) {
         struct slot *next = s->next;
-        if (!more(d, now_ns)) {
+        const uint64_t due_ns = next_due_ns(d, now_ns);
+        if (!more(d, now_ns) || due_ns > now_ns) {
             s->next = d->free;
             d->free = s;
         } else {
@@ -104,7 +111,7 @@ static uint64_t submit_free(struct direct *d, uint64_t now_ns)
             s->bio.offset = vscsi_pattern_next(&d->pattern, d->spec, &read);
             s->bio.kind = read ? BIO_READ : BIO_WRITE;
             s->bio.flags = d->flags[read];
-            s->started_ns = now_ns;
+            s->due_ns = due_ns;
             d->started++;
             if (bio_submit(d->engine, &s->bio)) {
                 now_ns = vscsi_now_ns();
@@ -130,17 +137,35 @@ static uint64_t reap(struct direct *d, uint64_t now_ns)
     }
 }
 
+/* As the rings' ends do: looks for a short time rather than sleep. */
+static void wait_until_due(struct direct *d, uint64_t ns)
+{
+    if (ns <= DUE_SPIN_NS) {
+        bio_wait(d->engine, 0);
+    } else {
+        bio_wait(d->engine, ns - DUE_SPIN_NS);
+        d->result->sleeps++;
+    }
+}
+
 static void run(struct direct *d)
 {
+    const int slack = d->spec->rate_per_s ? vscsi_slack(1) : 0;
     const uint64_t start_cpu_ns = vscsi_thread_cpu_ns();
     const uint64_t start_ns = vscsi_now_ns();
     uint64_t now_ns = start_ns;
+    d->start_ns = start_ns;
     d->deadline_ns = d->spec->duration_ns ? start_ns + d->spec->duration_ns : UINT64_MAX;
     if (d->deadline_ns < start_ns)
         d->deadline_ns = UINT64_MAX;
     while (more(d, now_ns) || bio_in_flight(d->engine) > 0) {
         now_ns = submit_free(d, now_ns);
-        if (d->free != NULL && more(d, now_ns)) {
+        const bool wanted = d->free != NULL && more(d, now_ns);
+        const uint64_t due_ns = next_due_ns(d, now_ns);
+        if (wanted && due_ns > now_ns) {
+            wait_until_due(d, due_ns - now_ns);
+            now_ns = vscsi_now_ns();
+        } else if (wanted) {
             bio_flush(d->engine);
         } else if (bio_in_flight(d->engine) > 0) {
             /* Nothing to do until one ends: sends off and sleeps in one system call. */
@@ -150,7 +175,10 @@ static void run(struct direct *d)
         now_ns = reap(d, now_ns);
     }
     d->result->elapsed_ns = now_ns - start_ns;
+    d->result->unsent = vscsi_unsent(d->spec, d->deadline_ns - start_ns, d->started);
     d->result->cpu_ns = vscsi_thread_cpu_ns() - start_cpu_ns;
+    if (d->spec->rate_per_s)
+        vscsi_slack(slack);
 }
 
 static void set_up_flags(struct direct *d, int fd, uint32_t flags, bool nowait)

@@ -9,6 +9,7 @@ import pytest
 from fake_target import ARENA, LUN0, disk_handler, tag_of
 
 from initiator.native import ffi, lib
+from vscsi.native import lib as shared
 
 
 def load(t, protocol_lun=LUN0, *, count=1, logical=512, **fields):
@@ -114,7 +115,7 @@ def test_load_on_a_dying_channel(fake):
 
 @pytest.mark.parametrize(
     "fields", [{"queue_depth": 0}, {"queue_depth": 257}, {"block_nbytes": 100}, {"span_nbytes": 512}, {"logical": 0},
-               {"count": 0}, {"count": 33}, {"logical": 8192}]
+               {"count": 0}, {"count": 33}, {"logical": 8192}, {"scatter": 3}, {"scatter": 2, "block_nbytes": 512}]
 )  # fmt: skip
 def test_load_refuses_nonsense(fake, fields):
     assert load(fake(), **fields)[0] == -errno.EINVAL
@@ -146,3 +147,98 @@ def test_blkif_load(fake):
     operations.clear()
     rc, result = load(t, block_nbytes=128 << 10, queue_depth=4, max_ios=20)
     assert (rc, result.ios, operations) == (0, 20, {lib.BLKIF_OP_INDIRECT})
+
+
+def test_load_scatters_apart(fake):
+    """Pages of one request are not neighbours, and no two requests under way share a page."""
+    t = fake()
+    held: dict[int, list[int]] = {}
+
+    def handler(iu: bytes) -> None:
+        assert (iu[5], iu[7]) == (2, 3)
+        frames = [int.from_bytes(iu[at + 8 : at + 12], "big") - 8 for at in range(68, 68 + 3 * 16, 16)]
+        assert [frames[1] - frames[0], frames[2] - frames[1]] == [4, 4]
+        held[tag_of(iu)] = frames
+        if len(held) == 4:
+            assert len({frame for each in held.values() for frame in each}) == 12
+            assert all(ARENA // 4096 <= frame < ARENA // 4096 + 12 for each in held.values() for frame in each)
+            for tag in held:
+                t.good(tag)
+            held.clear()
+
+    t.serve(handler)
+    fields = {"block_nbytes": 3 * 4096, "queue_depth": 4, "read_percent": 100, "max_ios": 40}
+    rc, result = load(t, scatter=lib.VSCSI_SCATTER_APART, **fields)
+    assert (rc, result.ios, result.errors) == (0, 40, 0)
+
+
+# ---- open loop ----
+
+STALL_NS = 200_000_000
+
+
+def above(result, ns):
+    """How many latencies are in buckets that lie above `ns`, give or take a bucket."""
+    return sum(n for k, n in enumerate(result.histogram) if n and shared.vscsi_hist_value(k) >= ns * 63 // 64)
+
+
+def stalling(t):
+    """Answers the first request after STALL_NS, all others at once."""
+    first = True
+
+    def handler(iu: bytes) -> None:
+        nonlocal first
+        if first:
+            first = False
+            time.sleep(STALL_NS / 1e9)
+        t.good(tag_of(iu))
+
+    return handler
+
+
+@pytest.mark.parametrize("spin_ns", [0, 50_000])
+def test_open_loop_counts_from_when_a_request_was_due(fake, spin_ns):
+    """100 requests are due in 100 ms while the target stalls for 200 ms: every one of them has waited 100 ms."""
+    t = fake(spin_ns=spin_ns)
+    t.serve(stalling(t))
+    rc, result = load(t, queue_depth=1, max_ios=100, rate_per_s=1000)
+    assert (rc, result.ios, result.errors, result.unsent) == (0, 100, 0, 0)
+    assert above(result, STALL_NS // 2) == 100
+    assert result.max_ns >= STALL_NS
+
+
+def test_open_loop_sends_no_sooner_than_due(fake):
+    t = fake()
+    times = []
+
+    def handler(iu: bytes) -> None:
+        times.append(time.monotonic())
+        t.good(tag_of(iu))
+
+    t.serve(handler)
+    start = time.monotonic()
+    rc, result = load(t, max_ios=30, rate_per_s=300)
+    assert (rc, result.ios) == (0, 30)
+    assert all(at - start >= k / 300 for k, at in enumerate(times))
+    assert result.sleeps >= 1
+
+
+def test_open_loop_tells_what_it_could_not_send(fake):
+    """The time is over before the first answer: the other 49 that were due are not forgotten."""
+    t = fake()
+    t.serve(stalling(t))
+    rc, result = load(t, queue_depth=1, max_ios=0, duration_ns=50_000_000, rate_per_s=1000)
+    assert (rc, result.ios, result.unsent) == (0, 1, 49)
+
+
+def test_open_loop_ends_with_its_time(fake):
+    """The next request is due after the end."""
+    t = fake()
+    t.serve(lambda iu: t.good(tag_of(iu)))
+    rc, result = load(t, max_ios=0, duration_ns=50_000_000, rate_per_s=1)
+    assert (rc, result.ios, result.unsent) == (0, 1, 0)
+
+
+def test_open_loop_gives_up_on_a_silent_target(fake):
+    t = fake(timeout_ms=50)
+    assert load(t, queue_depth=1, rate_per_s=1000)[0] == -errno.ETIMEDOUT

@@ -119,6 +119,23 @@ def test_duration(image: int) -> None:
     assert result.ios > 100
 
 
+def test_open_loop_sends_no_sooner_than_due(image: int) -> None:
+    """The k-th I/O is due k/rate after the start, and the load sleeps until then."""
+    status, result = load(image, load_spec(max_ios=20, rate_per_s=200))
+    assert (status, result.ios, result.unsent) == (0, 20, 0)
+    assert result.elapsed_ns >= 19 * 10**9 // 200
+    assert result.sleeps >= 1
+
+
+def test_open_loop_counts_from_when_an_io_was_due() -> None:
+    """At a rate nobody can follow what is done last has been due almost from the start, and the rest is unsent."""
+    spec = load_spec(duration_ns=50_000_000, queue_depth=1, rate_per_s=10**9)
+    status, result = load(-1, spec, flags=lib.VT_LU_NULL)
+    assert status == 0
+    assert result.max_ns >= 50_000_000 - result.ios
+    assert result.unsent == 50_000_000 - result.ios > 0
+
+
 def test_null_needs_no_image() -> None:
     """VT_LU_NULL: no descriptor, and no sleep either."""
     status, result = load(-1, load_spec(max_ios=1000, read_percent=50), flags=lib.VT_LU_NULL)

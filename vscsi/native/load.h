@@ -7,6 +7,7 @@
 #define VSCSI_LOAD_H
 
 #include <stdbool.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #include "abi.h"
@@ -42,6 +43,37 @@ static inline void vscsi_hist_add(struct vscsi_load_result *r, uint64_t ns)
     r->histogram[vscsi_hist_bucket(ns)]++;
     if (ns > r->max_ns)
         r->max_ns = ns;
+}
+
+/*
+ * When I/Os are due. With a rate the k-th is due k/rate after the start, whatever has become of the others: what waits
+ * for a buffer, a credit or a CPU has been due all the while, and its latency says so. Without one each is due when it
+ * is sent.
+ */
+static inline uint64_t vscsi_due_ns(const struct vscsi_load_spec *spec, uint64_t start_ns, uint64_t k, uint64_t now_ns)
+{
+    if (spec->rate_per_s == 0)
+        return now_ns;
+    return start_ns + (uint64_t)((unsigned __int128)k * 1000000000u / spec->rate_per_s);
+}
+
+/* How many were due in [start, end) and have not been sent. */
+static inline uint64_t vscsi_unsent(const struct vscsi_load_spec *spec, uint64_t elapsed_ns, uint64_t sent)
+{
+    if (spec->rate_per_s == 0)
+        return 0;
+    uint64_t due = (uint64_t)((unsigned __int128)elapsed_ns * spec->rate_per_s / 1000000000u);
+    if (spec->max_ios && due > spec->max_ios)
+        due = spec->max_ios;
+    return due > sent ? due - sent : 0;
+}
+
+/* A sleep until something is due should end then, not when the kernel finds it convenient: the slack before. */
+static inline int vscsi_slack(int ns)
+{
+    int before = prctl(PR_GET_TIMERSLACK);
+    prctl(PR_SET_TIMERSLACK, (unsigned long)ns);
+    return before;
 }
 
 struct vscsi_pattern {

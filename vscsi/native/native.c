@@ -134,6 +134,15 @@ int vscsi_ring_respond(struct vscsi_back_ring *r, const void *iu, uint32_t nbyte
     return rc ? rc : vscsi_back_push(r);
 }
 
+uint64_t vscsi_hist_value(uint32_t bucket)
+{
+    const uint32_t sub = 1u << VSCSI_HIST_SUB_BITS;
+    if (bucket < sub)
+        return bucket;
+    uint32_t shift = bucket / sub - 1;
+    return ((uint64_t)(bucket % sub + sub) << shift) + ((uint64_t)1 << shift) / 2;
+}
+
 uint64_t vscsi_hist_quantile(const struct vscsi_load_result *r, double q)
 {
     uint64_t total = 0, seen = 0;
@@ -142,12 +151,8 @@ uint64_t vscsi_hist_quantile(const struct vscsi_load_result *r, double q)
     for (uint32_t i = 0; i < VSCSI_HIST_BUCKETS; i++) {
         seen += r->histogram[i];
         if (seen && (double)seen >= q * (double)total) {
-            const uint32_t sub = 1u << VSCSI_HIST_SUB_BITS;
-            if (i < sub)
-                return i;
-            uint32_t shift = i / sub - 1;
-            uint64_t middle = ((uint64_t)(i % sub + sub) << shift) + ((uint64_t)1 << shift) / 2;
-            return r->max_ns && middle > r->max_ns ? r->max_ns : middle;
+            uint64_t middle = vscsi_hist_value(i);
+            return i >= 1u << VSCSI_HIST_SUB_BITS && r->max_ns && middle > r->max_ns ? r->max_ns : middle;
         }
     }
     return 0;
@@ -162,6 +167,7 @@ void vscsi_load_merge(struct vscsi_load_result *into, const struct vscsi_load_re
     into->cpu_ns += from->cpu_ns;
     into->kicks += from->kicks;
     into->sleeps += from->sleeps;
+    into->unsent += from->unsent;
     if (from->max_ns > into->max_ns)
         into->max_ns = from->max_ns;
     for (uint32_t i = 0; i < VSCSI_HIST_BUCKETS; i++)

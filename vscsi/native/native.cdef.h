@@ -92,9 +92,13 @@ struct vscsi_load_spec {
     uint64_t duration_ns;
     uint64_t max_ios;          /* 0: only the duration ends it */
     uint64_t seed;
-    uint32_t scatter;          /* 1: one descriptor a page instead of one for the whole run */
+    uint32_t scatter;          /* enum vscsi_scatter */
     uint32_t reserved;
+    uint64_t rate_per_s;       /* 0: closed loop. Else an I/O is due every 1/rate s, and its latency counts from then */
 };
+
+/* What a request's buffer looks like: one run, adjacent pages told apart, pages that are not adjacent. */
+enum vscsi_scatter { VSCSI_SCATTER_NONE = 0, VSCSI_SCATTER_PAGES = 1, VSCSI_SCATTER_APART = 2 };
 
 struct vscsi_load_result {
     uint64_t ios;
@@ -104,9 +108,12 @@ struct vscsi_load_result {
     uint64_t kicks;            /* events sent */
     uint64_t sleeps;
     uint64_t max_ns;
+    uint64_t unsent;           /* open loop: due when the time was over, and never sent */
     uint64_t histogram[2560];  /* latency in ns: VSCSI_HIST_SUB_BITS sub-buckets a power of two */
 };
 
+/* The value in the middle of a bucket, in ns. */
+uint64_t vscsi_hist_value(uint32_t bucket);
 /* The value at fraction q (0..1) of a histogram, in ns; 0 if it is empty. */
 uint64_t vscsi_hist_quantile(const struct vscsi_load_result *r, double q);
 void vscsi_load_merge(struct vscsi_load_result *into, const struct vscsi_load_result *from);
