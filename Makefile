@@ -16,7 +16,7 @@ TSAN := VENV=.venv-tsan VSCSI_SANITIZE=thread $(SETUP)
 # What runs C of ours in several threads; the rest of the tests would only be slower.
 THREADED := tests/target/native tests/initiator tests/stress
 
-.PHONY: help setup demo test lint format asan tsan fuzz stress crash model conformance bench clean
+.PHONY: help setup demo test lint format asan tsan fuzz stress crash model conformance bench pictures clean
 
 help:
 	@echo 'make setup              install what is missing, build, install into .venv'
@@ -32,6 +32,7 @@ help:
 	@echo 'make conformance        libiscsi'\''s tests through the SG_IO door on every kind of LUN (ARGS="--test Sanitize.*")'
 	@echo 'make fuzz               the fuzz tests, again and again with new seeds, for TIME=60 seconds'
 	@echo 'make bench              bench/compare.py (ARGS="--quick")'
+	@echo 'make pictures           draw the pictures in docs/ from docs/bench.json'
 	@echo 'make clean              remove everything that was built or installed here'
 
 setup:
@@ -47,7 +48,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --strict bench scripts/*.py docs/*.py
+	$(BIN)/mypy --strict bench scripts/*.py
 	$(BIN)/python scripts/imports.py
 
 format: setup
@@ -88,6 +89,9 @@ conformance: setup
 
 bench: setup
 	$(BIN)/python bench/compare.py $(ARGS)
+
+pictures: setup
+	$(BIN)/python bench/compare.py --from docs/bench.json --docs docs
 
 clean:
 	rm -rf .venv .venv-asan .venv-tsan .setup build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

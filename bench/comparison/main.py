@@ -6,11 +6,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from report import sweep, write
 
 from vscsi.cli import ArgumentParser, CliError, ExitStatus, argument, run
 
@@ -30,6 +33,7 @@ examples:
   bench/compare.py                                   the default set, about five minutes
   bench/compare.py --quick                           a rough look in half a minute
   bench/compare.py --workload randread --queue-depth 1 --queue-depth 32 --json result.json
+  bench/compare.py --report DIR                      a page with pictures and the argument of 2006, about 25 minutes
   bench/compare.py --socket /run/user/1000/vscsi/default.sock --lun 2 --overwrite
 """
 
@@ -77,6 +81,16 @@ def parser() -> ArgumentParser:
         "--json", type=Path, metavar="FILE", help="write everything to FILE; - is stdout, without the table"
     )
     out.add_argument(
+        "--report", type=Path, metavar="DIR", help="measure more, and write a page, its pictures, histograms and JSON"
+    )
+    out.add_argument(
+        "--from", type=Path, dest="source", metavar="FILE", help="measure nothing: take this JSON for --report, --docs"
+    )
+    out.add_argument("--docs", type=Path, metavar="DIR", help="draw the pictures of the project's documents there")
+    out.add_argument(
+        "--scheduler", type=Path, metavar="FILE", help="with --report: what bench/scheduler.py --json has written"
+    )
+    out.add_argument(
         "--spin-us", type=argument(0, 100000), default=DEFAULT_SPIN_US, metavar="US",
         help=f"both ends look at the ring so long before they sleep (default: {DEFAULT_SPIN_US})",
     )  # fmt: skip
@@ -120,8 +134,15 @@ def _lanes(stack: contextlib.ExitStack, socket: Path, path: Path | None, args: a
     return lanes
 
 
+def _picked(args: argparse.Namespace) -> list[workloads.Workload]:
+    """The closed loops: what was asked for; else the plain table, and with --report the sweeps."""
+    if args.report is not None and not (args.workload or args.block_size or args.queue_depth):
+        return sweep.closed()
+    return workloads.pick(args.workload, args.block_size, args.queue_depth)
+
+
 def _measure(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
-    picked = workloads.pick(args.workload, args.block_size, args.queue_depth)
+    picked = _picked(args)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vscsi-bench-", dir=_scratch())))
         path: Path | None = None
@@ -148,16 +169,22 @@ def _measure(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
             seconds=args.seconds,
             size=span,
             persistent_grants=True,
+            command=shlex.join(["bench/compare.py", *args.words]),
             target_rss_anon_kib=idle_rss_kib,
         )
         try:
             series = rounds.compare(lanes, picked, span, rounds=args.rounds, seconds=args.seconds, tell=tell)
+            if args.report is not None:
+                opened = sweep.opened(series)
+                series += rounds.compare(lanes, opened, span, rounds=args.rounds, seconds=args.seconds, tell=tell)
+                picked = [*picked, *opened]
         except MismatchError as error:
             said = f"; the target's last words: {server.said()}" if server else ""
             raise MismatchError(f"{error}{said}") from None
         return {
             "schema": SCHEMA,
             "environment": place,
+            "table": [[row.name, row.block_nbytes, row.queue_depth] for row in workloads.WORKLOADS],
             "results": [one.to_json() for one in series],
             "ratios": rounds.ratios(series, picked),
         }
@@ -168,35 +195,74 @@ def _scratch() -> str | None:
     return "/var/tmp" if Path("/var/tmp").is_dir() else None
 
 
-def _body(argv: Sequence[str] | None) -> int:
-    args = parser().parse_args(argv)
-    for name, value in (QUICK if args.quick else FULL).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text())
+    except OSError as error:
+        raise CliError(f"{path}: {(error.strerror or str(error)).lower()}", ExitStatus.FILE) from None
+    except ValueError as error:
+        raise CliError(f"{path} is not JSON: {error}", ExitStatus.FILE) from None
+    if not isinstance(document, dict):
+        raise CliError(f"{path} is not what this bench writes", ExitStatus.FILE)
+    return document
+
+
+def _check(args: argparse.Namespace) -> None:
     if args.socket is not None and not args.overwrite:
         raise CliError("the bench writes to the LUN: say --overwrite if its data may be destroyed", ExitStatus.SYNTAX)
     if args.socket is not None and args.image is not None:
         raise CliError("--image and --socket do not go together", ExitStatus.CONTRADICTING_OPTIONS)
     if args.json is not None and str(args.json) != "-" and not args.json.parent.is_dir():
         raise CliError(f"there is no folder {args.json.parent}", ExitStatus.FILE)
+
+
+def _document(args: argparse.Namespace) -> dict[str, Any]:
+    """Measured, or read."""
+    if args.source is not None:
+        document = _read(args.source)
+        if not document.get("results") or document.get("schema") != SCHEMA:
+            raise CliError(f"{args.source} is not what this bench writes (schema {SCHEMA})", ExitStatus.FILE)
+        return document
     from initiator.errors import InitiatorError
 
     try:
         with _teller(args) as tell:
-            document = _measure(args, tell)
+            return _measure(args, tell)
     except (image.ImageError, ServerError) as error:
         raise CliError(str(error), ExitStatus.FILE) from None
     except MismatchError as error:
         raise CliError(str(error), ExitStatus.MISCOMPARE) from None
     except InitiatorError as error:
         raise CliError(str(error), ExitStatus.OTHER) from None
-    if args.json is not None:
-        text = json.dumps(document, indent=1) + "\n"
-        if str(args.json) == "-":
-            sys.stdout.write(text)
-            return ExitStatus.OK
-        args.json.write_text(text)
-    report.show(document)
+
+
+def _write(args: argparse.Namespace, document: dict[str, Any]) -> None:
+    try:
+        if args.json is not None and str(args.json) != "-":
+            args.json.write_text(write.dump(document))
+        if args.report is not None:
+            print(f"{PROG}: {write.report(document, args.report)}", file=sys.stderr)
+        if args.docs is not None:
+            write.docs(document, args.docs)
+    except OSError as error:
+        raise CliError(f"{error.filename}: {(error.strerror or str(error)).lower()}", ExitStatus.FILE) from None
+
+
+def _body(argv: Sequence[str] | None) -> int:
+    args = parser().parse_args(argv)
+    args.words = list(sys.argv[1:] if argv is None else argv)
+    for name, value in (QUICK if args.quick else FULL).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    _check(args)
+    document = _document(args)
+    if args.scheduler is not None:
+        document["scheduler"] = _read(args.scheduler)
+    _write(args, document)
+    if str(args.json) == "-":
+        sys.stdout.write(write.dump(document))
+    elif args.source is None or (args.report is None and args.docs is None):
+        report.show(document)
     return ExitStatus.OK
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Protocol
 
+from report import histogram
+
 from vscsi.native import ffi, lib
 
 from .workloads import Workload
@@ -86,6 +88,7 @@ def load_spec(workload: Workload, span_nbytes: int, seconds: float, seed: int, *
             "duration_ns": int(seconds * 1e9),
             "max_ios": max_ios,
             "seed": seed,
+            "rate_per_s": workload.rate_per_s,
         },
     )
 
@@ -115,6 +118,8 @@ class Series:
             "block_size": self.workload.block_nbytes,
             "queue_depth": self.workload.queue_depth,
             "protocol": self.protocol,
+            "rate_per_s": self.workload.rate_per_s,
+            "unsent": int(total.unsent),
             "iops": round(iops, 1),
             "mb_per_s": round(iops * self.workload.block_nbytes / 1e6, 2),
             "latency_us": {**latency, "max": round(total.max_ns / 1000, 2)},
@@ -127,6 +132,7 @@ class Series:
                 "target": round(sum(one.target_kicks for one in self.rounds) / ios, 4),
             },
             "rounds": [one.to_json(self.workload) for one in self.rounds],
+            "histogram": histogram.of_native([one.result for one in self.rounds]),
         }
 
 

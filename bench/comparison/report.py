@@ -20,6 +20,11 @@ def _size(nbytes: int) -> str:
     return f"{nbytes // 1024}k" if nbytes % 1024 == 0 else str(nbytes)
 
 
+def _label(row: dict[str, Any]) -> str:
+    rate = f" at {_number(row['rate_per_s'])}/s" if row.get("rate_per_s") else ""
+    return f"{row['workload']} {_size(row['block_size'])} qd{row['queue_depth']}{rate}"
+
+
 def _number(value: float) -> str:
     """About three digits."""
     if value >= 10000:
@@ -49,11 +54,11 @@ def _results(document: dict[str, Any]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     last = None
     for result in document["results"]:
-        key = (result["workload"], result["block_size"], result["queue_depth"])
-        if last not in (None, key):
+        full = _label(result)
+        if last not in (None, full):
             table.add_row()
-        label = f"{key[0]} {_size(key[1])} qd{key[2]}" if key != last else ""
-        last = key
+        label = full if full != last else ""
+        last = full
         latency, cpu, kicks = result["latency_us"], result["cpu_us_per_io"], result["kicks_per_io"]
         table.add_row(
             label,
@@ -81,7 +86,7 @@ def _ratios(document: dict[str, Any]) -> Table:
             f"{row[name]['median']:.3f}  [{row[name]['low']:.3f} .. {row[name]['high']:.3f}]" if name in row else "-"
             for name in names
         ]
-        table.add_row(f"{row['workload']} {_size(row['block_size'])} qd{row['queue_depth']}", *cells)
+        table.add_row(_label(row), *cells)
     return table
 
 

@@ -53,6 +53,7 @@ def ratios(all_series: Sequence[Series], workloads: Sequence[Workload]) -> list[
             "workload": workload.name,
             "block_size": workload.block_nbytes,
             "queue_depth": workload.queue_depth,
+            "rate_per_s": workload.rate_per_s,
         }
         for above, below in RATIOS:
             first, second = (series_of(all_series, workload, name) for name in (above, below))

@@ -9,19 +9,24 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Workload:
-    """A closed loop: `queue_depth` requests of `block_nbytes` are always outstanding."""
+    """A closed loop: `queue_depth` requests of `block_nbytes` are always outstanding.
+
+    With a rate it is an open one: so many are due a second, at most `queue_depth` are outstanding.
+    """
 
     name: str
     block_nbytes: int
     queue_depth: int
     read_percent: int
     random: bool
+    rate_per_s: int = 0
 
     @property
     def label(self) -> str:
         """As the table shows it."""
         size = f"{self.block_nbytes // 1024}k" if self.block_nbytes % 1024 == 0 else str(self.block_nbytes)
-        return f"{self.name} {size} qd{self.queue_depth}"
+        rate = f" at {self.rate_per_s}/s" if self.rate_per_s else ""
+        return f"{self.name} {size} qd{self.queue_depth}{rate}"
 
 
 WORKLOADS = (

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The report from a small JSON: complete, self-contained, honest about what is missing and about who loses."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from bench_document import ROOT, document, ratio
+from programs import run
+from report import claims, code_size, page, pictures, write
+
+VOID = {"meta", "link", "br", "img", "rect", "circle", "line", "path"}
+KEYS = ["ratios", "depth", "latency-qd1", "latency-qd32", "open-loop", "throughput-seqread", "throughput-seqwrite"]
+
+
+class Checker(HTMLParser):
+    """Every element closed, in order; what the page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.fetched, self.links, self.tables = [], [], [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if named.get("id"):
+            self.ids.append(named["id"])
+        self.fetched += [named[name] for name in ("src", "data", "poster", "xlink:href") if name in named]
+        if tag == "link":
+            self.fetched.append(named.get("href"))
+        if tag == "a":
+            self.links.append(named["href"])
+        self.tables += tag == "table"
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def read(text):
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    return checker
+
+
+def test_a_whole_report(tmp_path):
+    index = write.report(document(), tmp_path / "out")
+    text = index.read_text()
+    seen = read(text)
+    assert seen.fetched == []
+    assert "@import" not in text
+    assert "url(" not in text
+    assert set(KEYS) <= set(seen.ids)
+    assert len(seen.ids) == len(set(seen.ids))
+    assert seen.tables >= len(KEYS)
+    for link in seen.links:
+        assert link[1:] in seen.ids if link.startswith("#") else (index.parent / link).exists(), link
+    for words in ("A CPU &lt;of&gt; some kind", "bench/compare.py --report DIR", "0.900 [0.890 .. 0.910]", "behind it"):
+        assert words in text
+    assert json.loads((index.parent / "bench.json").read_text())["results"] == document()["results"]
+    assert len(list((index.parent / "histograms").glob("*.hgrm"))) == len(document()["results"])
+    assert {path.stem for path in (index.parent / "pictures").iterdir()} >= set(KEYS)
+
+
+def test_the_same_json_gives_the_same_page(tmp_path):
+    first = write.report(document(), tmp_path / "a")
+    again = write.report(json.loads((tmp_path / "a" / "bench.json").read_text()), tmp_path / "b")
+    assert first.read_text() == again.read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"results": []},
+        {"ratios": []},
+        {"table": None},
+        {"peers": [{"title": "A peer", "skipped": "not installed"}]},
+        {"ablations": [{"title": "Some choice", "skipped": "no O_DIRECT here"}]},
+        {"scheduler": {}},
+        {"results": [row for row in document()["results"] if row["protocol"] == "srp"]},
+        {"results": [{k: v for k, v in row.items() if k != "histogram"} for row in document()["results"]]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_pieces_may_be_missing(change):
+    made = {k: v for k, v in (document() | change).items() if v is not None}
+    read(page.build(made, pictures.draw(made), ()))
+    for row in (*change.get("peers", ()), *change.get("ablations", ())) if isinstance(change, dict) else ():
+        assert row["skipped"] in page.build(made, [], ())
+
+
+def answer(text, made):
+    return next(found for name, found in claims.answers(made) if text in name)
+
+
+def test_claims_are_answered_by_the_numbers_whichever_way():
+    made = document()
+    assert answer("overkill", made).verdict is claims.Verdict.HOLDS
+    for row in made["ratios"]:
+        row["srp_over_blkif"] = ratio(0.99)
+    assert answer("overkill", made).verdict is claims.Verdict.REFUTED
+    made["ratios"][0]["srp_over_blkif"] = ratio(0.8)
+    assert answer("overkill", made).verdict is claims.Verdict.PARTLY
+    assert answer("overhead", made).verdict is claims.Verdict.REFUTED
+    for row in made["results"]:
+        if row["protocol"] == "srp":
+            row["cpu_us_per_io"] = {"initiator": 5, "target": 5}
+    assert answer("overhead", made).verdict is claims.Verdict.PARTLY
+
+
+def test_what_is_not_measured_is_not_answered():
+    made = document()
+    for text in ("iSCSI", "CD and tape", "shared disk", "Half an emulation"):
+        assert answer(text, made).verdict is claims.Verdict.OPEN
+    assert len(claims.CLAIMS) == 8
+    nothing = {"environment": made["environment"]}
+    verdicts = [found.verdict for _, found in claims.answers(nothing)]
+    assert verdicts.count(claims.Verdict.OPEN) == 7  # tests answer for tagged queues
+
+
+def test_lists_of_numbers_stay_on_one_line():
+    made = {"a": [1, 2.5, "x, y"], "b": [{"c": [1, 2]}], "d": [], "e": [[1, 2], [3, 4]]}
+    text = write.dump(made)
+    assert json.loads(text) == made
+    assert '"a": [1, 2.5, "x, y"]' in text
+    assert '"c": [1, 2]' in text
+
+
+C = """/* one
+ * comment */
+#include <x.h>   // counts
+
+int f(void) { return '"' + 1; /* and */ }   /* spans
+*/ char *s = "/* no comment */";
+"""
+PYTHON = '"""Doc\nstring."""\n\nimport os  # counts\n# no\n\n\ndef f():\n    """Doc."""\n    return """two\nlines"""\n'
+
+
+def test_lines_of_code():
+    assert code_size.c_lines(C) == 3
+    assert code_size.python_lines(PYTHON) == 4
+
+
+def test_every_row_of_the_code_table_finds_its_files():
+    rows = code_size.count()
+    assert all(row["files"] > 0 and row["lines"] > 10 * row["files"] for row in rows), rows
+
+
+def test_the_documents_show_what_the_json_says(tmp_path):
+    """docs/ratios.svg is what `make pictures` draws from docs/bench.json."""
+    write.docs(json.loads((ROOT / "docs" / "bench.json").read_text()), tmp_path)
+    drawn = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert drawn == {path.name: path.read_text() for path in (ROOT / "docs").glob("*.svg")}
+    readme = (ROOT / "README.md").read_text()
+    shown = re.findall(r"\((docs/[a-z]+\.svg)\)", readme)
+    assert shown
+    assert all((ROOT / name).exists() for name in shown)
+
+
+def test_from_a_file_without_measuring(tmp_path):
+    (tmp_path / "some.json").write_text(json.dumps(document()))
+    done = run(ROOT / "bench" / "compare.py", "--from", tmp_path / "some.json", "--report", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert (tmp_path / "out" / "index.html").exists()
+    assert "index.html" in done.err
+
+
+def test_mistakes(tmp_path):
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "good.json").write_text(json.dumps(document()))
+    for arguments, status, word in (
+        (["--from", tmp_path / "none.json"], 15, "none.json"),
+        (["--from", tmp_path / "bad.json"], 15, "not JSON"),
+        (["--from", tmp_path / "other.json"], 15, "schema"),
+        (["--from", tmp_path / "good.json", "--report", tmp_path / "bad.json"], 15, "bad.json"),
+    ):
+        done = run(ROOT / "bench" / "compare.py", *arguments)
+        assert done.status == status, (arguments, done.err)
+        assert word in done.err
+        assert done.err.count("\n") == 1
