@@ -22,6 +22,7 @@ from target.protection import Protection
 from target.state import State, set_aside
 from target.stores import Can, Store, StoreError, StoreSpec, open_store
 from target.stores.file import FileStore
+from target.task_policy import TaskPolicy
 from vscsi.scsi import sense, vpd
 from vscsi.scsi.sense import CheckCondition, Sense
 
@@ -63,6 +64,7 @@ class LogicalUnit:
         self.cache = spec.cache
         self.software_write_protected = False
         """SWP of the control mode page."""
+        self.policy = TaskPolicy(limit=spec.queue or 0)
         self.write_cache = spec.cache != "wt"
         self.discard = spec.discard and Can.TRIM in store.can
         self.zeroing = self.discard and Can.ZERO in store.can
@@ -206,6 +208,7 @@ class LogicalUnit:
         config.fd = -1 if self.store.fd is None else self.store.fd
         config.max_transfer_blocks = self.max_transfer_blocks
         config.is_block_device = self.store.is_block_device
+        self.policy.put(config.policy)
         protection = self.write_protection
         config.write_protect = protection.code if protection else 0
         flags = {

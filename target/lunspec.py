@@ -80,6 +80,12 @@ def _percent(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) < 65536):
+        raise ValueError(f"'{text}' is not a number from 1 to 65535")
+    return int(text)
+
+
 def _folder(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("is not a path")
@@ -145,6 +151,9 @@ class LunSpec:
         None,
         "ID+ID...: read-only to these initiator ports, and to blkif",
         several=True,
+    )
+    queue: int | None = _key(
+        "queue", _count, None, "most commands in a task set; then TASK SET FULL or BUSY: 1 to 65535 (default: no limit)"
     )
     rotational: bool | None = _key(
         "rotational", _boolean, None, "0 solid state, 1 rotating (default: what the store says)"

@@ -4,6 +4,8 @@
 Layouts are in `vscsi.scsi.mode`, mechanics in `modes.py`. A new page is a new function. Must not know commands.
 """
 
+from dataclasses import replace
+
 from target.lu import LogicalUnit
 from target.modes import Values, mode_page
 from target.protection import Protection
@@ -32,11 +34,27 @@ def _obey_control(unit: LogicalUnit, values: Values) -> bool:
     unit.descriptor_sense = bool(values["d_sense"])
     protection = unit.part(Protection)
     protection.ato, protection.dpicz = bool(values["ato"]), bool(values["dpicz"])
+    unit.policy = replace(
+        unit.policy,
+        separate_sets=values["tst"],
+        restricted=int(values["queue_algorithm_modifier"] == 0),
+        qerr=values["qerr"],
+        tas=values["tas"],
+        ua_intlck=values["ua_intlck_ctrl"],
+    )
     was, unit.software_write_protected = unit.software_write_protected, bool(values["swp"])
     return unit.software_write_protected and not was
 
 
-@mode_page(mode.CONTROL, changeable=("d_sense", "nuar", "swp", "dpicz", "ato"), obey=_obey_control)
+@mode_page(
+    mode.CONTROL,
+    changeable=(
+        *("tst", "dpicz", "d_sense", "queue_algorithm_modifier", "nuar", "qerr"),
+        *("ua_intlck_ctrl", "swp", "ato", "tas"),
+    ),
+    values={"tst": (0, 1), "queue_algorithm_modifier": (0, 1), "qerr": (0, 1, 3), "ua_intlck_ctrl": (0, 2, 3)},
+    obey=_obey_control,
+)
 def control(unit: LogicalUnit) -> Values:
     """NUAR is looked up where a reservation is released."""
     return {

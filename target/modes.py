@@ -8,7 +8,7 @@ page means: its row says what it takes to obey it.
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from target.part import Part, part
@@ -42,6 +42,8 @@ class ModePage:
     defaults: Defaults
     changeable: tuple[str, ...] = ()
     """Fields that MODE SELECT may change; each of them is obeyed."""
+    values: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """What a changeable field may be, where that is not every number."""
     obey: Obey = _nothing
     """Puts changed values into force. True: what has been written must reach the medium before the command ends."""
     supported: "Callable[[LogicalUnit], bool]" = lambda _: True
@@ -51,6 +53,11 @@ class ModePage:
         fields = self.page.layout.fields
         return self.page.build(**{name: fields[name].mask for name in self.changeable})
 
+    def refused(self, data: bytes) -> str | None:
+        """The first field of a page whose value is none that it may have."""
+        fields = self.page.layout.fields
+        return next((name for name, may in self.values.items() if fields[name].get(data) not in may), None)
+
 
 PAGES: dict[Key, ModePage] = {}
 
@@ -59,6 +66,7 @@ def mode_page(
     page: mode.Page,
     *,
     changeable: tuple[str, ...] = (),
+    values: Mapping[str, tuple[int, ...]] | None = None,
     obey: Obey = _nothing,
     supported: "Callable[[LogicalUnit], bool]" = lambda _: True,
 ) -> Callable[[Defaults], Defaults]:
@@ -67,7 +75,7 @@ def mode_page(
     def register(defaults: Defaults) -> Defaults:
         if page.key in PAGES:
             raise ValueError(f"{page.name} mode page is there already")
-        PAGES[page.key] = ModePage(page, defaults, changeable, obey, supported)
+        PAGES[page.key] = ModePage(page, defaults, changeable, values or {}, obey, supported)
         return defaults
 
     return register
@@ -159,6 +167,9 @@ class Modes(Part):
             if at >= head and (wrong := (new ^ old) & ~mask):
                 place = _field_at(row.page, at, wrong.bit_length() - 1)
                 raise sense.INVALID_FIELD_IN_PARAMETER_LIST.at(sent.offset + place[0], place[1], in_cdb=False)
+        if (name := row.refused(data)) is not None:
+            byte, bit = row.page.layout.fields[name].pointer
+            raise sense.INVALID_FIELD_IN_PARAMETER_LIST.at(sent.offset + byte, bit, in_cdb=False)
         return data
 
     def _change(self, wanted: Mapping[Key, bytes], *, save: bool) -> bool:
@@ -216,7 +227,11 @@ class Modes(Part):
             if len(data) == len(default):
                 head = 4 if key[1] else 2
                 merged = (new & m | old & ~m for new, old, m in zip(data, default, row.mask(), strict=True))
-                loaded[key] = default[:head] + bytes(merged)[head:]
+                page = default[:head] + bytes(merged)[head:]
+                if (name := row.refused(page)) is None:
+                    loaded[key] = page
+                else:
+                    log.error("lun %d: a saved mode page has a value of %s that does not exist", self.unit.lun, name)
             elif text is not None:
                 log.error("lun %d: a saved mode page cannot be understood: %s", self.unit.lun, text)
         return loaded

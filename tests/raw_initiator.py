@@ -272,11 +272,12 @@ class Rig:
         self.events: list = []
         self.held: list = []
         ready, skips, writes = 4, 2, 8
-        usage10 = bytes.fromhex("28 18 ffffffff 00 ffff 00")
+        usage10 = bytes.fromhex("28 18 ffffffff 00 ffff 04")
         for r in (
-            row(0x00, 6, flags=ready, usage=bytes(6)),
+            row(0x00, 6, flags=ready, usage=bytes(5) + b"\4"),
             row(0x03, 6, flags=skips),
             row(0x12, 6, flags=skips | 16),
+            row(0x5F, 10),
             row(0xA0, 12, flags=skips | 16),
             row(0x08, 6, 1, lba=(1, 3), length=(4, 1), flags=ready | 32, conflict=1),
             row(0x28, 10, 1, flags=ready, conflict=1, fua=8, usage=usage10),
@@ -298,7 +299,7 @@ class Rig:
         self.fds.append(fd)
         return fd
 
-    def lu_config(self, *, lun=0, fd=-1, block=BLOCK, blocks=2048, flags=1, write_protect=0, max_transfer=0):
+    def lu_config(self, *, lun=0, fd=-1, block=BLOCK, blocks=2048, flags=1, write_protect=0, max_transfer=0, **policy):
         return ffi.new(
             "struct vt_lu_config *",
             {
@@ -309,6 +310,7 @@ class Rig:
                 "flags": flags,
                 "write_protect": write_protect,
                 "max_transfer_blocks": max_transfer,
+                "policy": policy,
             },
         )
 

@@ -39,6 +39,7 @@ def inquire(task: Task) -> bytes:
         peripheral_device_type=byte & 0x1F,
         rmb=lu.removable if lu else 0,
         version=VERSION_SPC_4,
+        normaca=1,
         hisup=1,
         third_party_copy=1 if lu else 0,
         tpgs=IMPLICIT if lu else 0,

@@ -5,7 +5,7 @@ from target.commands.table import AS_READ, handles
 from target.commands.task import Task
 from vscsi.scsi import cdb, reports
 
-_SUPPORTED = {"ats": 1, "atss": 1, "ctss": 1, "lurs": 1}
+_SUPPORTED = {"ats": 1, "atss": 1, "cacas": 1, "ctss": 1, "lurs": 1}
 
 
 @handles(cdb.REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS, AS_READ)

@@ -89,6 +89,7 @@ static struct vt_task *new_task(struct vt_channel *channel)
     task->row = NULL;
     task->nexus = channel->nexus;
     task->in_set = task->in_flight = task->cancelled = task->fua = task->discard = false;
+    task->tell_aborted = false;
     task->steps = task->step = 0;
     task->op = task->ask = VT_OP_SLOW;
     task->nbytes = 0;

@@ -8,7 +8,7 @@
 
 #include "core.h"
 
-enum { CHECK_CONDITION = 0x02, RESERVATION_CONFLICT = 0x18, VARIABLE_LENGTH = 0x7f, NACA = 0x04 };
+enum { CHECK_CONDITION = 0x02, RESERVATION_CONFLICT = 0x18, VARIABLE_LENGTH = 0x7f };
 
 /* ---- the command table ---- */
 
@@ -95,12 +95,9 @@ static bool fail_field(struct vt_cause *cause, uint8_t *status, uint32_t byte, u
 static bool check_attribute(const struct vt_task *task, struct vt_cause *cause, uint8_t *status)
 {
     uint8_t attribute = task->iu.cmd.task_attr & 7;
-    /* No ACA condition ever exists here, so the ACA attribute is as wrong as one that does not exist. */
-    if (attribute > SRP_TSK_ORDERED)
-        return fail(cause, status, VT_SENSE_INVALID_MESSAGE_ERROR);
-    const uint8_t *cdb = vt_cdb(task);
-    uint32_t control = cdb[0] == VARIABLE_LENGTH ? 1u : task->row->facts.cdb_nbytes - 1u;
-    return cdb[control] & NACA ? fail_field(cause, status, control, 2) : true;
+    /* Without an ACA condition the ACA attribute is as wrong as one that does not exist; it has entered as SIMPLE. */
+    bool exists = attribute <= SRP_TSK_ORDERED || (attribute == task->attribute && task->lu);
+    return exists ? true : fail(cause, status, VT_SENSE_INVALID_MESSAGE_ERROR);
 }
 
 /* Unit attention and reservation: the slow half, entered only when there is something to look at. */
@@ -113,7 +110,7 @@ static bool check_nexus(struct vt_task *task, struct vt_cause *cause, uint8_t *s
     bool denied = lu->it[task->nexus].deny & facts->conflict;
     if (denied && !(ua && vt_ua_is_reset(ua)))
         ua = 0;
-    if (ua)
+    if (ua && !lu->policy.ua_intlck)
         task->attention = vt_ua_pop(lu, task->nexus);
     pthread_mutex_unlock(&lu->lock);
     if (ua)

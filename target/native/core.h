@@ -199,7 +199,7 @@ void vt_buffer_unmap(struct vt_task *task, struct vt_buffer *b);
 int vt_copy_granted(struct vt_channel *channel, uint32_t gref, uint64_t offset, void *to, uint64_t nbytes);
 
 /* taskset.c */
-enum vt_enter { ENTER_ENABLED, ENTER_DORMANT, ENTER_OVERLAPPED, ENTER_GONE };
+enum vt_enter { ENTER_ENABLED, ENTER_DORMANT, ENTER_OVERLAPPED, ENTER_REFUSED, ENTER_GONE };
 enum vt_enter vt_set_enter(struct vt_task *task);
 struct vt_task *vt_set_find(struct vt_lu *lu, uint32_t nexus, uint64_t tag);
 void vt_set_leave(struct vt_task *task);
@@ -207,6 +207,33 @@ void vt_task_start(struct vt_task *task);
 /* Ends a task: response, task set, grants. The result must be complete. */
 void vt_task_end(struct vt_task *task);
 void vt_set_abort(struct vt_lu *lu, struct vt_task *task);
+/* As vt_set_abort, by an action of `nexus`: TAS decides what another nexus is told; with `quiet` never 2F/00. */
+void vt_set_abort_by(struct vt_lu *lu, struct vt_task *task, uint32_t nexus, bool quiet);
+/* What may run now does. Under the LU's lock. */
+void vt_set_enable(struct vt_lu *lu);
+/* A task that has been enabled comes to its loop: it starts, unless an ACA condition has come first. */
+void vt_task_resume(struct vt_task *task);
+
+/* order.c: all decisions on order; under the LU's lock */
+bool vt_order_on_arrival(struct vt_lu *lu, const struct vt_task *task);
+/* Calls `enable` for every dormant task that may run. */
+void vt_order_pass(struct vt_lu *lu, void (*enable)(struct vt_lu *, struct vt_task *));
+
+/* aca.c: all under the LU's lock, but for vt_aca_ended and vt_aca_refuses_early */
+enum vt_status { VT_BUSY = 0x08, VT_RESERVATION_CONFLICT = 0x18, VT_TASK_SET_FULL = 0x28, VT_ACA_ACTIVE = 0x30,
+                 VT_TASK_ABORTED = 0x40 };
+/* The status with which a task may not even enter the task set; 0: it may. */
+uint8_t vt_aca_refusal(struct vt_lu *lu, const struct vt_task *task);
+/* The same for a command that is going to end before it enters. */
+uint8_t vt_aca_refuses_early(struct vt_task *task);
+bool vt_aca_blocks(const struct vt_lu *lu, const struct vt_task *task);
+/* May it run whatever the others do: the ACA task, PREEMPT AND ABORT while there is an ACA condition. */
+bool vt_aca_passes(const struct vt_lu *lu, const struct vt_task *task);
+void vt_aca_clear(struct vt_lu *lu, uint32_t nexus);
+void vt_aca_clear_all(struct vt_lu *lu);
+/* Before the response of a SCSI command that does not end GOOD: QERR, NACA, UA_INTLCK_CTRL 11b. */
+void vt_aca_ended(struct vt_task *task);
+void vt_aca_nexus_lost(struct vt_target *t, uint32_t nexus);
 
 /* tmf.c */
 void vt_tmf_take(struct vt_task *task);

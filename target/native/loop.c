@@ -83,7 +83,7 @@ void vt_loop_wait_scratch(struct vt_loop *loop, struct vt_task *task)
 }
 
 static void (*const deliver[])(struct vt_task *) = {
-    [MAIL_START] = vt_task_start,
+    [MAIL_START] = vt_task_resume,
     [MAIL_SLOW_DONE] = vt_media_slow_done,
     [MAIL_TMF_DONE] = vt_tmf_quiesced,
 };
@@ -131,7 +131,7 @@ static bool run_ready(struct vt_loop *loop)
         loop->ready_first = task->q_next;
         if (!loop->ready_first)
             loop->ready_last = NULL;
-        vt_task_start(task);
+        vt_task_resume(task);
     }
     if (loop->retry) {
         loop->retry = false;
@@ -139,7 +139,7 @@ static bool run_ready(struct vt_loop *loop)
         loop->scratch_wait = NULL;
         while (task) {
             struct vt_task *next = task->q_next;
-            vt_task_start(task);
+            vt_task_resume(task);
             task = next;
             any = true;
         }

@@ -44,6 +44,10 @@ static void set_facts(struct vt_lu *lu, const struct vt_lu_config *c)
     vscsi_store_relaxed(&lu->max_transfer_blocks, (uint32_t)most);
     vscsi_store_relaxed(&lu->flags, c->flags);
     vscsi_store_relaxed(&lu->write_protect, c->write_protect);
+    lu->policy = c->policy;
+    vscsi_store_relaxed(&lu->rules, (lu->nr_aca ? RULE_ACA : 0u) | (c->policy.separate_sets ? RULE_SETS : 0u) |
+                                        (c->policy.restricted ? RULE_RESTRICTED : 0u) |
+                                        (c->policy.limit ? RULE_LIMIT : 0u));
 }
 
 static uint8_t bio_flags(const struct vt_target *t, const struct vt_lu_config *c)
@@ -132,6 +136,7 @@ int vt_lu_update(struct vt_target *t, uint32_t index, const struct vt_lu_config 
     if (rc == 0) {
         pthread_mutex_lock(&lu->lock);
         set_facts(lu, config);
+        vt_set_enable(lu);
         pthread_mutex_unlock(&lu->lock);
     }
     pthread_mutex_unlock(&t->control);

@@ -31,10 +31,11 @@ static void abort_all(struct vt_lu *lu, const bool *meant, const struct vt_task 
     for (struct vt_task *task = lu->first; task; task = task->set_next) {
         if (!in_scope(task, meant, own))
             continue;
-        if (!(own && task->nexus == own->nexus) && !vt_is_aborted(task))
-            vt_ua_put(lu, task->nexus, 0x2f00);
-        vt_set_abort(lu, task);
+        vt_set_abort_by(lu, task, own ? own->nexus : VT_MAX_NEXUSES, false);
     }
+    for (uint32_t n = 0; n < VT_MAX_NEXUSES; n++)
+        if (meant[n] && !(own && n == own->nexus))
+            vt_aca_clear(lu, n);
 }
 
 /* What came later than the preemption is not waited for, even if something else has aborted it. */

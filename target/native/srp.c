@@ -64,6 +64,8 @@ static void srp_finish(struct vt_task *task)
         return;
     }
     const struct vt_result *result = &task->result;
+    if (__builtin_expect(result->status != GOOD, 0))
+        vt_aca_ended(task);
     uint32_t sense_nbytes = result->sense_nbytes;
     uint32_t nbytes = sizeof(struct srp_rsp) + sense_nbytes;
     union vt_iu r;
@@ -82,10 +84,18 @@ static void srp_finish(struct vt_task *task)
     vt_channel_write(task->channel, r.words, nbytes);
 }
 
-/* Ended by a task management function: no status, response code 0. */
+/* Ended by another nexus and TAS, or by a task management function: no status, response code 0. */
 static void srp_abort_reply(struct vt_task *task)
 {
-    write_code(task, SRP_RESP_COMPLETE);
+    if (!task->tell_aborted) {
+        write_code(task, SRP_RESP_COMPLETE);
+        return;
+    }
+    union vt_iu r;
+    begin_response(&r, task, sizeof r.rsp, 0);
+    r.rsp.status = VT_TASK_ABORTED;
+    notify(&r, task, false);
+    vt_channel_write(task->channel, r.words, sizeof r.rsp);
 }
 
 /* ---- commands ---- */
@@ -234,6 +244,9 @@ static void enter(struct vt_task *task)
     case ENTER_OVERLAPPED:
         end_early(task, VT_SENSE_OVERLAPPED_COMMANDS_ATTEMPTED);
         break;
+    case ENTER_REFUSED:
+        vt_task_end(task);
+        break;
     case ENTER_GONE:
         task->lu = NULL;
         end_early(task, VT_SENSE_LOGICAL_UNIT_NOT_SUPPORTED);
@@ -275,7 +288,7 @@ static void take_cmd(struct vt_task *task, const uint8_t *slot)
     vt_tap_request(task);
     task->cdb_nbytes = (uint32_t)sizeof cmd->cdb + add_cdb;
     uint8_t attribute = cmd->task_attr & 7;
-    task->attribute = attribute <= SRP_TSK_ORDERED ? attribute : SRP_TSK_SIMPLE;
+    task->attribute = attribute <= SRP_TSK_ORDERED || attribute == SRP_TSK_ACA ? attribute : SRP_TSK_SIMPLE;
 
     bool opcode_known;
     task->lu = vt_lun_find(t, task->nexus, cmd->lun);
@@ -285,6 +298,8 @@ static void take_cmd(struct vt_task *task, const uint8_t *slot)
             vt_task_start(task);
         else
             end_early(task, VT_SENSE_LOGICAL_UNIT_NOT_SUPPORTED);
+    } else if (!task->row && (task->result.status = vt_aca_refuses_early(task))) {
+        vt_task_end(task);
     } else if (!opcode_known) {
         end_early(task, VT_SENSE_INVALID_COMMAND_OPERATION_CODE);
     } else if (!task->row) {

@@ -115,6 +115,17 @@ enum vt_lu_flags {
     VT_LU_PROTECTED = 64     /* READ, WRITE, SYNC are VT_OP_SLOW, after the same checks; blkif as with VT_LU_SLOW_STORE */
 };
 
+/* The control mode page's words on tasks (SPC-4 7.5.8), as they stand there, and a limit. All 0 is the usual. */
+struct vt_task_policy {
+    uint8_t separate_sets;   /* TST: 0 one task set for all nexuses, 1 one for each */
+    uint8_t restricted;      /* 1: QUEUE ALGORITHM MODIFIER 0h, SIMPLE tasks of a nexus keep their order where it shows */
+    uint8_t qerr;
+    uint8_t tas;
+    uint8_t ua_intlck;
+    uint8_t reserved[3];
+    uint32_t limit;          /* SCSI tasks in a task set beyond which there is TASK SET FULL or BUSY; 0: none */
+};
+
 struct vt_lu_config {
     uint64_t lun;            /* 0..16383 */
     int32_t fd;              /* not closed by the target; -1 with VT_LU_NULL or VT_LU_SLOW_STORE */
@@ -124,12 +135,13 @@ struct vt_lu_config {
     uint32_t flags;          /* enum vt_lu_flags */
     uint32_t is_block_device;
     uint32_t write_protect;  /* sense code (e.g. VT_SENSE_WRITE_PROTECTED) or 0 */
+    struct vt_task_policy policy;
 };
 
 /* The index of the new LU (not its LUN), or -EEXIST, -ENOSPC, -EINVAL. Before or after vt_start. */
 int vt_lu_add(struct vt_target *t, const struct vt_lu_config *config);
 /*
- * Changes blocks, flags and write_protect of a live LU. Once VT_LU_WRITE_CACHE is gone no write ends before its data is
+ * Changes blocks, flags, write_protect and policy of a live LU. Once VT_LU_WRITE_CACHE is gone no write ends before its data is
  * durable, but what ended earlier is for the caller to flush.
  */
 int vt_lu_update(struct vt_target *t, uint32_t lu, const struct vt_lu_config *config);
@@ -154,7 +166,7 @@ int vt_lu_deny_many(struct vt_target *t, uint32_t lu, uint32_t others, const uin
 int vt_lu_operation(struct vt_target *t, uint32_t lu, uint32_t sense, uint32_t progress);
 /*
  * Aborts every command of these nexuses on the LU, but not `task` (0: none), and waits until no byte of any can move.
- * They are not answered; a nexus other than the task's that had one gets 2F/00. -ETIMEDOUT: one of them is stuck, and
+ * By TAS they end with TASK ABORTED, or a nexus other than the task's that had one gets 2F/00. Ends their ACA. -ETIMEDOUT: one of them is stuck, and
  * the LU refuses media access until it returns; -ECANCELED: `task` has been aborted itself, or the target stops.
  */
 int vt_nexus_abort_tasks(struct vt_target *t, uint32_t lu, const uint32_t *nexuses, uint32_t count, uint64_t task);

@@ -154,6 +154,7 @@ struct vt_task {
     bool in_flight;                 /* its bio is with the engine */
     bool cancelled;
     bool fua;
+    bool tell_aborted;              /* TASK ABORTED; set before `aborted` */
     bool discard;
     bool detached;                  /* under the slow queue's lock: no worker is occupied by it */
     bool by_python;                 /* its media access, decided when it begins */
@@ -184,11 +185,24 @@ struct vt_row {
 
 /* ---- logical units ---- */
 
+/* What a pass over a task set, oldest task first, has met so far (order.c). */
+struct vt_older {
+    uint64_t pass;                  /* of which pass it is */
+    uint32_t tasks;
+    uint32_t ordered;
+    uint32_t hoq;                   /* in the whole task set */
+};
+
+/* Why entering and leaving a task set may take more than counting. */
+enum vt_rule { RULE_ACA = 1, RULE_SETS = 2, RULE_RESTRICTED = 4, RULE_LIMIT = 8 };
+
 struct vt_it {
     uint32_t deny;                  /* read without the lock: relaxed */
     uint32_t access;                /* enum vt_access; likewise */
     uint32_t ua_count;
     uint32_t ua[VT_MAX_UA];
+    bool aca;                       /* it is a faulted I_T nexus: under the lock */
+    struct vt_older older;          /* TST 001b, during one pass over the LU's tasks */
 };
 
 /* Blocks that somebody has, or waits to have, for himself. */
@@ -235,6 +249,11 @@ struct vt_lu {
     uint32_t nr_ordered;
     uint32_t nr_hoq;
     uint32_t nr_dormant;
+    uint32_t nr_aca;                /* faulted I_T nexuses */
+    uint32_t rules;                 /* enum vt_rule; read without the lock, too: relaxed */
+    uint64_t pass;
+    struct vt_older older;          /* TST 000b */
+    struct vt_task_policy policy;
     struct vt_lu_stats stats;
     uint32_t deny_default;
     uint32_t access_default;

@@ -69,29 +69,24 @@ static void unlink_task(struct vt_lu *lu, struct vt_task *task)
     task->in_set = false;
 }
 
-/* HEAD OF QUEUE runs at once; ORDERED after all older ones; SIMPLE after older ORDERED and every HEAD OF QUEUE. */
-static bool enabled_on_arrival(const struct vt_lu *lu, uint8_t attribute)
-{
-    switch (attribute) {
-    case SRP_TSK_HEAD_OF_QUEUE:
-        return true;
-    case SRP_TSK_ORDERED:
-        return lu->nr_tasks == 0;
-    default:
-        return lu->nr_ordered == 0 && lu->nr_hoq == 0;
-    }
-}
-
 /* Ranges that are wanted now are looked for by the task; those wanted later wait for it. */
 static void set_extent(const struct vt_lu *lu, struct vt_task *task, bool dormant)
 {
     atomic_store_explicit(&task->extent, dormant || lu->ranges ? EXTENT_LOOK : EXTENT_UNKNOWN, memory_order_relaxed);
 }
 
+/* ACA attribute without an ACA condition: it enters as SIMPLE, and its checks say what is wrong. */
+static void settle_attribute(const struct vt_lu *lu, struct vt_task *task)
+{
+    if (task->attribute == SRP_TSK_ACA && !lu->it[task->nexus].aca)
+        task->attribute = SRP_TSK_SIMPLE;
+}
+
 enum vt_enter vt_set_enter(struct vt_task *task)
 {
     struct vt_lu *lu = task->lu;
     enum vt_enter how = ENTER_ENABLED;
+    uint8_t refusal;
     pthread_mutex_lock(&lu->lock);
     if (lu->removing) {
         how = ENTER_GONE;
@@ -100,8 +95,12 @@ enum vt_enter vt_set_enter(struct vt_task *task)
         for (struct vt_task *other = lu->first; other; other = other->set_next)
             if (other->nexus == task->nexus)
                 vt_set_abort(lu, other);
+    } else if (lu->rules && has_tag(task) && (refusal = vt_aca_refusal(lu, task))) {
+        how = ENTER_REFUSED;
+        task->result.status = refusal;
     } else {
-        if (!enabled_on_arrival(lu, task->attribute)) {
+        settle_attribute(lu, task);
+        if (!vt_order_on_arrival(lu, task)) {
             how = ENTER_DORMANT;
             lu->nr_dormant++;
             atomic_store(&task->state, TASK_DORMANT);
@@ -121,25 +120,13 @@ static void enable(struct vt_lu *lu, struct vt_task *task)
     vt_loop_mail(task->channel->loop, task, MAIL_START);
 }
 
-static void enable_what_may(struct vt_lu *lu)
+void vt_set_enable(struct vt_lu *lu)
 {
-    if (lu->nr_hoq)
-        return;
-    struct vt_task *next;
-    for (struct vt_task *task = lu->first; task && lu->nr_dormant; task = next) {
-        next = task->set_next;
-        bool dormant = atomic_load(&task->state) == TASK_DORMANT;
-        if (task->attribute == SRP_TSK_ORDERED) {
-            if (dormant && task == lu->first)
-                enable(lu, task);
-            return;
-        }
-        if (dormant)
-            enable(lu, task);
-    }
+    if (lu->nr_dormant)
+        vt_order_pass(lu, enable);
 }
 
-enum { MEDIUM_ERROR = 3 };
+enum { MEDIUM_ERROR = 3, COMMANDS_CLEARED = 0x2f00 };
 
 static bool medium_error(const struct vt_task *task)
 {
@@ -170,8 +157,7 @@ void vt_set_leave(struct vt_task *task)
     pthread_mutex_lock(&lu->lock);
     count(lu, task);
     unlink_task(lu, task);
-    if (lu->nr_dormant)
-        enable_what_may(lu);
+    vt_set_enable(lu);
     if (lu->tmfs || lu->fenced)
         vt_tmf_check(lu);
     if (lu->range_waiting)
@@ -197,6 +183,40 @@ void vt_set_abort(struct vt_lu *lu, struct vt_task *task)
     vt_slow_abort(task);
     atomic_store(&task->channel->loop->cancel_wanted, true);
     vt_loop_wake(task->channel->loop);
+}
+
+void vt_set_abort_by(struct vt_lu *lu, struct vt_task *task, uint32_t nexus, bool quiet)
+{
+    if (task->nexus != nexus && !vt_is_aborted(task)) {
+        task->tell_aborted = lu->policy.tas && has_tag(task);
+        if (!lu->policy.tas && !quiet)
+            vt_ua_put(lu, task->nexus, COMMANDS_CLEARED);
+    }
+    vt_set_abort(lu, task);
+}
+
+/* Not what has waited for a range: others wait for it now. */
+static bool block(struct vt_task *task)
+{
+    struct vt_lu *lu = task->lu;
+    if (!task->in_set || !(vscsi_load_relaxed(&lu->rules) & RULE_ACA))
+        return false;
+    pthread_mutex_lock(&lu->lock);
+    bool blocked = vt_aca_blocks(lu, task) && !vt_is_aborted(task) &&
+                   atomic_load_explicit(&task->extent, memory_order_relaxed) != EXTENT_GRANTED;
+    if (blocked) {
+        set_extent(lu, task, true);
+        lu->nr_dormant++;
+        atomic_store(&task->state, TASK_DORMANT);
+    }
+    pthread_mutex_unlock(&lu->lock);
+    return blocked;
+}
+
+void vt_task_resume(struct vt_task *task)
+{
+    if (!block(task))
+        vt_task_start(task);
 }
 
 void vt_task_start(struct vt_task *task)

@@ -17,6 +17,11 @@ static bool in_scope_nexus(const struct vt_task *tmf, const struct vt_task *task
     return task->nexus == tmf->nexus;
 }
 
+static bool in_scope_aca(const struct vt_task *tmf, const struct vt_task *task)
+{
+    return task->nexus == tmf->nexus && task->attribute == SRP_TSK_ACA;
+}
+
 static bool in_scope_all(const struct vt_task *tmf, const struct vt_task *task)
 {
     (void)tmf;
@@ -27,15 +32,22 @@ static bool in_scope_all(const struct vt_task *tmf, const struct vt_task *task)
 struct tmf_row {
     uint8_t function;
     bool (*in_scope)(const struct vt_task *tmf, const struct vt_task *task);
-    uint32_t ua_others;     /* for other nexuses that had a task aborted */
-    uint32_t ua_all;        /* for every nexus */
+    uint32_t ua_all;        /* for every nexus; those that had a task aborted then get no 2F/00 */
+    void (*besides)(struct vt_lu *lu, uint32_t nexus);
 };
 
+static void clear_every_aca(struct vt_lu *lu, uint32_t nexus)
+{
+    (void)nexus;
+    vt_aca_clear_all(lu);
+}
+
 static const struct tmf_row rows[] = {
-    { SRP_TMF_ABORT_TASK, in_scope_task, 0, 0 },
-    { SRP_TMF_ABORT_TASK_SET, in_scope_nexus, 0, 0 },
-    { SRP_TMF_CLEAR_TASK_SET, in_scope_all, 0x2f00, 0 },
-    { SRP_TMF_LUN_RESET, in_scope_all, 0, 0x2903 },
+    { SRP_TMF_ABORT_TASK, in_scope_task, 0, NULL },
+    { SRP_TMF_ABORT_TASK_SET, in_scope_nexus, 0, NULL },
+    { SRP_TMF_CLEAR_TASK_SET, in_scope_all, 0, NULL },
+    { SRP_TMF_LUN_RESET, in_scope_all, 0x2903, clear_every_aca },
+    { SRP_TMF_CLEAR_ACA, in_scope_aca, 0, vt_aca_clear },
 };
 
 static const struct tmf_row *row_of(uint8_t function)
@@ -61,10 +73,10 @@ static void act(struct vt_lu *lu, struct vt_task *tmf, const struct tmf_row *row
     for (struct vt_task *task = lu->first; task; task = task->set_next) {
         if (!row->in_scope(tmf, task))
             continue;
-        if (row->ua_others && task->nexus != tmf->nexus && !vt_is_aborted(task))
-            vt_ua_put(lu, task->nexus, row->ua_others);
-        vt_set_abort(lu, task);
+        vt_set_abort_by(lu, task, tmf->nexus, row->ua_all);
     }
+    if (row->besides)
+        row->besides(lu, tmf->nexus);
     for (uint32_t n = 0; row->ua_all && n < VT_MAX_NEXUSES; n++)
         if (atomic_load(&t->nexuses[n].used))
             vt_ua_put(lu, n, row->ua_all);
@@ -85,6 +97,9 @@ void vt_tmf_take(struct vt_task *task)
     task->lu = lu;
     pthread_mutex_lock(&lu->lock);
     task->seq = lu->next_seq++;
+    /* Each nexus has a task set of its own; and that shall not change while the function waits. */
+    if (task->function == SRP_TMF_CLEAR_TASK_SET && lu->policy.separate_sets)
+        row = row_of(task->function = SRP_TMF_ABORT_TASK_SET);
     act(lu, task, row);
     bool wait = must_wait(lu, task);
     if (wait) {

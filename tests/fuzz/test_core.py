@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from raw_initiator import Rig
-from raw_wire import direct, indirect, read10, srp_cmd, tsk_mgmt, write10
+from raw_initiator import Channel, Rig
+from raw_wire import direct, indirect, parse_rsp, read10, srp_cmd, tsk_mgmt, write10
 
 from target.native import ffi, lib
 from vscsi.native import lib as vlib
 
 ROUNDS = 2000 if os.environ.get("VSCSI_FUZZ") == "long" else 60
+PATIENCE = 0.2
+"""Seconds without any answer after which an ACA condition may be what commands wait for."""
+LUN_RESET = 8
 
 
 @pytest.fixture
@@ -87,8 +90,33 @@ def blkif_request(rng: random.Random, gref: int) -> bytes:
     return struct.pack("<BBHIQQ", rng.randrange(8), len(segments) // 8, 0, 0, 1, rng.randrange(2100)) + segments
 
 
-def drive(rig: Rig, rng: random.Random, make: Callable, iu_of: Callable[[random.Random, int], bytes]) -> None:
+class Rescuer:
+    """Another nexus: its LOGICAL UNIT RESET ends an ACA condition that the fuzzed one has made and does not clear."""
+
+    def __init__(self, channel) -> None:
+        self.channel, self.asked, self.seen = channel, 0, -1
+        self.since = time.monotonic()
+
+    def watch(self, answered: int) -> bool:
+        """True while a reset is unanswered; asks for one when `answered` has not changed for a while."""
+        self.channel.poll()
+        if answered != self.seen or len(self.channel.ready) < self.asked:
+            self.seen, self.since = answered, time.monotonic()
+        elif time.monotonic() > self.since + PATIENCE:
+            self.asked += 1
+            self.channel.send(tsk_mgmt(self.asked, LUN_RESET))
+        return len(self.channel.ready) < self.asked
+
+    def close(self) -> None:
+        assert all(parse_rsp(rsp).response == bytes(4) for rsp in self.channel.ready)
+        self.channel.ready.clear()
+
+
+def drive(
+    rig: Rig, rng: random.Random, make: Callable, iu_of: Callable[[random.Random, int], bytes], good: Channel
+) -> None:
     """Sends a burst, answers slow commands, and waits until everything is answered or the channel has failed."""
+    rescuer = Rescuer(good)
     channel = make()
     memory = channel.memory
     frame = memory.alloc(10)
@@ -98,7 +126,7 @@ def drive(rig: Rig, rng: random.Random, make: Callable, iu_of: Callable[[random.
     request, event = ffi.new("struct vt_request *"), ffi.new("struct vt_event *")
     until = time.monotonic() + 5
     failed = logged_out = False
-    while len(channel.ready) < len(burst) and not (failed or logged_out):
+    while rescuer.watch(len(channel.ready)) or not (len(channel.ready) == len(burst) or failed or logged_out):
         assert time.monotonic() < until, "neither answered nor failed"
         while lib.vt_request_next(rig.t, request, 1) == 1:
             rig.complete(request, status=rng.choice((0, 0, 8)), in_=rng.randrange(1 << 20))
@@ -107,6 +135,7 @@ def drive(rig: Rig, rng: random.Random, make: Callable, iu_of: Callable[[random.
             failed |= event.type == 2
             logged_out |= event.type == 1 and event.iu[0] == 3
         channel.poll()
+    rescuer.close()
     lib.vt_channel_stop(rig.t, channel.id)
     while True:
         assert time.monotonic() < until, "does not stop"
@@ -134,10 +163,10 @@ def test_fuzz_live_channel(rig, protocol):
         rng = random.Random(f"{protocol} {seed}")
         persistent = rng.random() < 0.5
         if protocol == "srp":
-            drive(rig, rng, lambda p=persistent: rig.srp(persistent=p), srp_iu)
+            drive(rig, rng, lambda p=persistent: rig.srp(persistent=p), srp_iu, good)
         else:
             features = {"barrier": 1, "flush": 1, "discard": 1, "max_indirect_segments": 256}
-            drive(rig, rng, lambda p=persistent, f=features: rig.blkif(persistent=p, **f), blkif_request)
+            drive(rig, rng, lambda p=persistent, f=features: rig.blkif(persistent=p, **f), blkif_request, good)
         for _ in range(20):
             rsp = good.command(read10(0, 0))
             if rsp.status == 0:

@@ -50,7 +50,7 @@ def test_native_rows_say_what_the_table_says() -> None:
     read = rows[0x28, None]
     assert (read.op, read.lba_offset, read.lba_nbytes, read.length_offset, read.length_nbytes) == (1, 2, 4, 7, 2)
     assert (read.fua_mask, read.flags) == (0x08, lib.VT_CMD_NEEDS_READY)
-    assert bytes(read.usage)[:10].hex() == "28faffffffff1fffff00"  # FUA_NV is accepted, RDPROTECT is for Python
+    assert bytes(read.usage)[:10].hex() == "28faffffffff1fffff04"  # FUA_NV is accepted, RDPROTECT is for Python
     write = rows[0x8A, None]
     assert write.flags == lib.VT_CMD_NEEDS_READY | lib.VT_CMD_WRITES
     assert write.conflict == lib.VT_CONFLICT_WRITE | lib.VT_CONFLICT_SPC2
@@ -311,7 +311,7 @@ def test_all_operation_codes(device: FakeDevice) -> None:
 
 def test_one_operation_code(device: FakeDevice) -> None:
     data = rsoc(device, reporting_options=1, requested_operation_code=0x28)
-    assert data.hex(" ") == "00 03 00 0a 28 18 ff ff ff ff 1f ff ff 00"
+    assert data.hex(" ") == "00 03 00 0a 28 18 ff ff ff ff 1f ff ff 04"
     data = rsoc(device, reporting_options=3, requested_operation_code=0x28, rctd=1)
     assert data[:4].hex() == "0083000a"
     assert data[14:].hex() == "000a0000000000010000001e"

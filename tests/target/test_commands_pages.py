@@ -39,7 +39,7 @@ def sg(*command: str, data: bytes) -> str:
 
 def test_standard_data(device: FakeDevice) -> None:
     data = do_command_in(device, cdb.INQUIRY.build(allocation_length=4096))
-    assert data[:36].hex(" ", 4) == ("00000612 5b190002 41434d45 20202020 7468696e 67202020 20202020 20202020 30303031")
+    assert data[:36].hex(" ", 4) == ("00000632 5b190002 41434d45 20202020 7468696e 67202020 20202020 20202020 30303031")
     assert data[58:68].hex(" ", 2) == "00a0 0460 04c0 0940 0000"
     assert len(data) == 96
     fields = inquiry.decode(data)
@@ -199,7 +199,7 @@ def test_page_control(device: FakeDevice) -> None:
     changed = {(code, subpage): raw for code, subpage, raw in mode.pages_of(pages)}
     assert {key for key, raw in changed.items() if any(raw[2:])} == {(8, 0), (0x0A, 0)}
     assert changed[8, 0][2] == 0x04
-    assert changed[0x0A, 0][2:6].hex() == "0c080880"
+    assert changed[0x0A, 0][2:6].hex() == "ecfe38c0"
     assert modes(device, 0x3F, pc=3) == current
 
 

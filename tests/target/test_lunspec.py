@@ -19,16 +19,16 @@ def test_defaults() -> None:
 def test_every_key() -> None:
     spec = parse(
         "16383=mem:1M,size=64k,ro,bs=4096,physical=8k,serial=S 1,naa=naa.60123456789abcdef0123456789abcdef"[:-1]
-        + ",vendor=ACME,product=a=b,,c,cache=none,discard=off,removable=on,state=/s,rotational=1,protection=2"
+        + ",vendor=ACME,product=a=b,,c,cache=none,discard=off,removable=on,state=/s,rotational=1,protection=2,queue=7"
     )
     assert (spec.lun, spec.store, spec.size, spec.readonly) == (16383, "mem:1M", 65536, True)
     assert (spec.block_nbytes, spec.physical_nbytes, spec.serial) == (4096, 8192, "S 1")
     assert spec.naa == bytes.fromhex("60123456789abcdef0123456789abcde")
     assert (spec.vendor, spec.product, spec.cache) == ("ACME", "a=b,c", "none")
-    assert (spec.discard, spec.state, spec.rotational, spec.protection) == (False, "/s", True, 2)
+    assert (spec.discard, spec.state, spec.rotational, spec.protection, spec.queue) == (False, "/s", True, 2, 7)
     assert set(KEYS) == {
         "size", "ro", "bs", "physical", "serial", "naa", "vendor", "product", "cache", "discard", "removable",
-        "state", "rotational", "prefetch", "threshold", "protection",
+        "state", "rotational", "prefetch", "threshold", "protection", "queue",
         "initiators", "ro-initiators",
     }  # fmt: skip
 

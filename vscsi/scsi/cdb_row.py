@@ -13,6 +13,7 @@ from vscsi.scsi.fields import Field, Layout, be8, be16, bits
 
 GROUP_NBYTES = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}
 VARIABLE_LENGTH = 0x7F
+_NACA = 0x04
 
 
 class Data(Enum):
@@ -96,12 +97,13 @@ class Cdb(Layout):
     def usage_map(self, without: Iterable[str] = ()) -> bytes:
         """CDB usage data (SPC-4 6.35.3): opcode and service action in place, ones where a field is evaluated.
 
-        `without` names fields that the device server does not support. CONTROL is never included: NACA, its one bit
-        that is not obsolete, needs ACA.
+        `without` names fields that the device server does not support. Of CONTROL there is NACA, its one bit that is
+        not obsolete.
         """
         usage = bytearray(self.usage())
-        for name in (*without, "control"):
+        for name in without:
             self.fields[name].put(usage, 0)
+        self.fields["control"].put(usage, _NACA)
         for i, byte in enumerate(self.fixed):
             usage[i] |= byte
         return bytes(usage)

@@ -43,9 +43,9 @@ def test_there_are_no_defects(device: FakeDevice) -> None:
 
 def test_task_management_functions(device: FakeDevice) -> None:
     raw = cdb.REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS
-    assert do_command_in(device, raw.build(allocation_length=64)).hex() == "d8000000"
+    assert do_command_in(device, raw.build(allocation_length=64)).hex() == "f8000000"
     data = do_command_in(device, raw.build(repd=1, allocation_length=64))
-    assert data.hex(" ", 4) == "d800000c 00000000 00000000 00000000"
+    assert data.hex(" ", 4) == "f800000c 00000000 00000000 00000000"
 
 
 # ---- REPORT TARGET PORT GROUPS ----
