@@ -8,7 +8,8 @@ page means: its row says what it takes to obey it.
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as data_field
 from typing import TYPE_CHECKING
 
 from target.part import Part, part
@@ -42,7 +43,7 @@ class ModePage:
     defaults: Defaults
     changeable: tuple[str, ...] = ()
     """Fields that MODE SELECT may change; each of them is obeyed."""
-    values: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    values: Mapping[str, tuple[int, ...]] = data_field(default_factory=dict)
     """What a changeable field may be, where that is not every number."""
     obey: Obey = _nothing
     """Puts changed values into force. True: what has been written must reach the medium before the command ends."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a logical unit's task set obeys, as the native core wants it: the control mode page's words on tasks, and a limit.
+"""What the task sets of a logical unit obey: the control mode page's words on tasks, and a limit.
 
 Knows `struct vt_task_policy`; must not know mode pages or task sets.
 """

@@ -115,15 +115,10 @@ enum vt_lu_flags {
     VT_LU_PROTECTED = 64     /* READ, WRITE, SYNC are VT_OP_SLOW, after the same checks; blkif as with VT_LU_SLOW_STORE */
 };
 
-/* The control mode page's words on tasks (SPC-4 7.5.8), as they stand there, and a limit. All 0 is the usual. */
+/* The control mode page's words on tasks (SPC-4 7.5.8) as it has them; limit: of SCSI tasks in a set, 0: none. */
 struct vt_task_policy {
-    uint8_t separate_sets;   /* TST: 0 one task set for all nexuses, 1 one for each */
-    uint8_t restricted;      /* 1: QUEUE ALGORITHM MODIFIER 0h, SIMPLE tasks of a nexus keep their order where it shows */
-    uint8_t qerr;
-    uint8_t tas;
-    uint8_t ua_intlck;
-    uint8_t reserved[3];
-    uint32_t limit;          /* SCSI tasks in a task set beyond which there is TASK SET FULL or BUSY; 0: none */
+    uint8_t separate_sets /* TST */, restricted /* QUEUE ALGORITHM MODIFIER 0h */, qerr, tas, ua_intlck, reserved[3];
+    uint32_t limit;
 };
 
 struct vt_lu_config {
@@ -256,12 +251,9 @@ int vt_channel_stop(struct vt_target *t, uint32_t channel);
 int vt_channel_remove(struct vt_target *t, uint32_t channel);
 
 struct vt_channel_stats {
-    uint64_t requests;
-    uint64_t responses;
-    uint64_t kicks_sent;
-    uint64_t kicks_received;
-    uint64_t bytes_read;
-    uint64_t bytes_written;
+    uint64_t requests, responses;
+    uint64_t kicks_sent, kicks_received;
+    uint64_t bytes_read, bytes_written;
     uint32_t outstanding;
     uint32_t request_limit;
 };
@@ -269,10 +261,7 @@ struct vt_channel_stats {
 int vt_channel_stats(struct vt_target *t, uint32_t channel, struct vt_channel_stats *stats);
 
 struct vt_loop_stats {
-    uint64_t cpu_ns;
-    uint64_t passes;
-    uint64_t sleeps;
-    uint64_t channels;
+    uint64_t cpu_ns, passes, sleeps, channels;
 };
 
 int vt_loop_stats(struct vt_target *t, uint32_t loop, struct vt_loop_stats *stats);

@@ -135,7 +135,8 @@ def test_changeable_values_are_those_that_can_be_changed(device: FakeDevice) -> 
             data = bytes(4) + bytes(new)
             name, where = changed_field(layout, byte, bit)
             if name in ABSENT and layout.fields[name].get(new) in ABSENT[name]:
-                do_command_fail(device, select_cdb(len(data)), sense.INVALID_FIELD_IN_PARAMETER_LIST, where, data_out=data)
+                refused = sense.INVALID_FIELD_IN_PARAMETER_LIST
+                do_command_fail(device, select_cdb(len(data)), refused, where, data_out=data)
                 continue
             if mask[byte] >> bit & 1:
                 do_command(device, select_cdb(len(data)), data)
