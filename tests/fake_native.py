@@ -20,12 +20,13 @@ from vscsi.native import lib as shared
 
 ROOT = Path(__file__).resolve().parents[1]
 COLD = {shared.SRP_LOGIN_REQ, shared.SRP_I_LOGOUT}
+TARGET = ("target", "lu", "channel", "data")
 HOT = {shared.SRP_CMD, shared.SRP_TSK_MGMT}
 
 
 def _declarations() -> cffi.FFI:
     ffi = cffi.FFI()
-    for path in ("vscsi/native/abi", "vscsi/native/native", "target/native/target"):
+    for path in ("vscsi/native/abi", "vscsi/native/native", *(f"target/native/{name}" for name in TARGET)):
         ffi.cdef((ROOT / f"{path}.cdef.h").read_text())
     return ffi
 
@@ -53,7 +54,7 @@ class Channel:
 
 
 class FakeLib:
-    """The functions of target.cdef.h that the conversation uses."""
+    """The functions of the target's core that the conversation uses."""
 
     def __init__(self) -> None:
         constants = FFI.dlopen(None)

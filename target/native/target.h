@@ -6,5 +6,8 @@
 #include "native.h"
 
 #include "target.cdef.h"
+#include "lu.cdef.h"
+#include "channel.cdef.h"
+#include "data.cdef.h"
 
 #endif

@@ -60,7 +60,12 @@ def _module(package: str, cdefs: list[str], *, include: cffi.FFI | None = None, 
 
 
 vscsi = _module("vscsi", ["abi.cdef.h", "native.cdef.h"], libraries=[])
-target = _module("target", ["target.cdef.h"], include=vscsi, libraries=["uring", "pthread"])
+target = _module(
+    "target",
+    ["target.cdef.h", "lu.cdef.h", "channel.cdef.h", "data.cdef.h"],
+    include=vscsi,
+    libraries=["uring", "pthread"],
+)
 initiator = _module("initiator", ["initiator.cdef.h", "../door/door.cdef.h"], include=vscsi, libraries=["pthread"])
 
 
