@@ -101,7 +101,8 @@ class Admin:
             self._tickets[ticket] = answer
 
 
-def _unit(server: "Server", fields: Fields) -> "LogicalUnit":
+def unit_of(server: "Server", fields: Fields) -> "LogicalUnit":
+    """The unit whose LUN is in the question. AdminError."""
     lun = fields.get("lun")
     unit = server.units.get(lun) if isinstance(lun, int) else None
     if unit is None:
@@ -110,7 +111,7 @@ def _unit(server: "Server", fields: Fields) -> "LogicalUnit":
 
 
 def _removable(server: "Server", fields: Fields) -> "LogicalUnit":
-    unit = _unit(server, fields)
+    unit = unit_of(server, fields)
     if not unit.removable:
         raise AdminError(f"LUN {unit.lun} is not removable (it was not given removable=on)")
     return unit
@@ -123,7 +124,7 @@ def _size(unit: "LogicalUnit") -> Fields:
 @action("resize")
 def resize(server: "Server", fields: Fields) -> Fields:
     """Looks at the image's size now; first changes it if `nbytes` says so, to a smaller one only with `shrink`."""
-    unit, nbytes = _unit(server, fields), fields.get("nbytes")
+    unit, nbytes = unit_of(server, fields), fields.get("nbytes")
     if nbytes is not None:
         if not isinstance(nbytes, int) or nbytes <= 0 or nbytes % unit.block_nbytes:
             raise AdminError(f"the size must be a multiple of the block length, {unit.block_nbytes}")
@@ -162,3 +163,7 @@ def load(server: "Server", fields: Fields) -> Fields:
         unit.name = store
     medium.load()
     return {**_size(unit), "store": unit.name}
+
+
+# Actions of other modules register themselves on import.
+from target import faults_admin  # noqa: E402, F401

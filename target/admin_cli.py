@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import vscsi
+from target.faults_admin import add_parser, in_words
 from target.stores.sizes import format_size, parse_size
 from vscsi.cli import ArgumentParser, CliError, ExitStatus, run
 
@@ -25,6 +26,8 @@ examples:
   vscsi-admin resize 0 --size 2G      grow it, and tell every initiator
   vscsi-admin eject 1                 take the medium of a removable LUN out
   vscsi-admin load 1 other.img        put another image in
+  vscsi-admin fault add 0 read,lba=100-107,count=3,sense=3/11/00
+                                      three reads of these blocks fail (docs/faults.md)
 
 Exit statuses: 0 done, 1 syntax, 5 the target refuses, 15 no target there, 33 no answer in time.
 """
@@ -51,6 +54,7 @@ def build_parser() -> ArgumentParser:
     eject = _with_lun(actions, "eject", "take the medium of a removable LUN out")
     eject.add_argument("--force", action="store_true", help="even if an initiator prevents its removal")
     load = _with_lun(actions, "load", "put the medium, or another one, into a removable LUN")
+    add_parser(actions)
     load.add_argument("store", nargs="?", metavar="STORE", help="image to load (default: the one that was ejected)")
     return parser
 
@@ -97,7 +101,10 @@ def _main(args: argparse.Namespace) -> int:
 
 
 def _ask(connection: Any, args: argparse.Namespace) -> dict[str, Any]:
-    fields = {name: getattr(args, name, None) for name in ("action", "lun", "nbytes", "shrink", "force", "store")}
+    names = ("action", "lun", "nbytes", "shrink", "force", "store", "rule", "id")
+    fields = {name: getattr(args, name, None) for name in names}
+    if fields["rule"] is not None:
+        fields["rule"] = " ".join(fields["rule"])
     if isinstance(fields["store"], str) and Path(fields["store"]).exists():
         fields["store"] = str(Path(fields["store"]).absolute())  # the target may run in another folder
     answer: dict[str, Any] = connection.request("admin", **fields)
@@ -120,6 +127,8 @@ def _unit_words(unit: dict[str, Any]) -> str:
 
 
 def _words(action: str, answer: dict[str, Any]) -> str:
+    if "faults" in answer:
+        return in_words(answer)
     if action != "status":
         changed = answer.get("changed")
         return _unit_words(answer) + ("" if changed is None else ", changed" if changed else ", as before")

@@ -80,7 +80,7 @@ def _specs(args: argparse.Namespace) -> list[LunSpec]:
     if not args.lun:
         raise CliError("nothing to serve: give at least one --lun, for example --lun 0=disk.img")
     try:
-        specs = parse_all(args.lun, readonly=args.readonly)
+        specs = parse_all(args.lun, readonly=args.readonly, faults=args.fault)
     except LunSpecError as error:
         raise CliError(str(error)) from error
     if len(specs) > lib.VT_MAX_LUS:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from target import errors
+from target.faults import Faults
 from target.lunspec import LunSpec
 from target.native import ffi, lib
 from target.part import KINDS, Nexus, P, Part
@@ -88,6 +89,8 @@ class LogicalUnit:
         self.occupied: Callable[[], CheckCondition] | None = None
         """What every other command ends with while a long operation has the unit."""
         self.sync_failed = False
+        self.faulty = False
+        """Fault rules may have a say in every command."""
         self.state_asked = spec.state is not None
         self.state = State(_state_folder(spec, store, self.readonly))
         self.state.claim(make=self.state_asked)
@@ -219,6 +222,7 @@ class LogicalUnit:
             lib.VT_LU_DIRECT: self.store.is_direct,
             lib.VT_LU_DISCARD: self.discard and not self.readonly,
             lib.VT_LU_PROTECTED: bool(self.protection_type),
+            lib.VT_LU_FAULTS: self.faulty,
         }
         config.flags = sum(flag for flag, on in flags.items() if on)
         return config
@@ -245,6 +249,8 @@ class LogicalUnit:
 
     def read_raw(self, buffer: memoryview, lba: int) -> None:
         """The same, and only the data: nothing beside it is looked at."""
+        if self.faulty:
+            self.part(Faults).check_readable(lba, len(buffer) // self.block_nbytes)
         try:
             self.store.readinto(buffer, lba * self.block_nbytes)
         except OSError as error:
@@ -275,6 +281,8 @@ class LogicalUnit:
             self.store.write(buffer, lba * self.block_nbytes, fua)
         except OSError as error:
             raise errors.check_condition(error, writing=True) from error
+        if self.faulty:
+            self.part(Faults).written(lba, len(buffer) // self.block_nbytes)
 
     def reserve(self, lba: int, blocks: int) -> None:
         """Sees to it that a write of these blocks will not lack space. CheckCondition if there is none."""

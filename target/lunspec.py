@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from target.access import port_patterns
+from target.faults_rule import Rule
+from target.faults_rule import parse as parse_rule
 from target.stores.sizes import parse_size
 from vscsi.scsi.lun import LUN_MAX
 
@@ -158,6 +160,8 @@ class LunSpec:
     rotational: bool | None = _key(
         "rotational", _boolean, None, "0 solid state, 1 rotating (default: what the store says)"
     )
+    faults: tuple[Rule, ...] = ()
+    """What --fault says of it."""
 
 
 KEYS = {f.metadata["key"]: f for f in fields(LunSpec) if f.metadata}
@@ -229,8 +233,22 @@ def _consistent(spec: LunSpec) -> LunSpec:
     return spec
 
 
-def parse_all(texts: list[str], *, readonly: bool = False) -> list[LunSpec]:
-    """Reads every --lun argument; no LUN may be given twice. `readonly` protects them all."""
+def with_fault(specs: list[LunSpec], text: str) -> list[LunSpec]:
+    """Reads one --fault argument, LUN:RULE, and adds the rule to those of its unit. LunSpecError."""
+    number, colon, words = text.partition(":")
+    if not colon:
+        raise LunSpecError(f"'{text}': expected LUN:RULE, for example 0:read,lba=100,sense=3/11/00")
+    if not any(str(spec.lun) == number for spec in specs):
+        raise LunSpecError(f"'{text}': there is no LUN '{number}'")
+    try:
+        rule = parse_rule(words)
+    except ValueError as error:
+        raise LunSpecError(f"lun {number}: {error}") from error
+    return [replace(spec, faults=(*spec.faults, rule)) if str(spec.lun) == number else spec for spec in specs]
+
+
+def parse_all(texts: list[str], *, readonly: bool = False, faults: Iterable[str] = ()) -> list[LunSpec]:
+    """Reads every --lun argument; no LUN may be given twice. `readonly` protects them all. `faults`: of --fault."""
     specs = [parse(text) for text in texts]
     if readonly:
         specs = [replace(spec, readonly=True) for spec in specs]
@@ -239,4 +257,6 @@ def parse_all(texts: list[str], *, readonly: bool = False) -> list[LunSpec]:
         if spec.lun in seen:
             raise LunSpecError(f"lun {spec.lun} is given twice")
         seen.add(spec.lun)
+    for text in faults:
+        specs = with_fault(specs, text)
     return sorted(specs, key=lambda spec: spec.lun)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import vscsi
 from target import debug, limits, worker  # noqa: F401  (worker declares debug flags)
 from target.access import port_pattern
+from target.faults_rule import help_lines
 from target.lunspec import KEYS
 from target.native import lib
 from target.stores import schemes
@@ -33,6 +34,9 @@ stores:
 keys of --lun:
 {keys}
 
+words of --fault:
+{faults}
+
 debug flags (-D):
 {flags}
 
@@ -51,6 +55,7 @@ def _epilog() -> str:
     return EXAMPLES.format(
         stores=table([(scheme.name, scheme.help) for scheme in schemes().values()]),
         keys=table([(f"{name}=", row.metadata["help"]) for name, row in KEYS.items()]),
+        faults=table(help_lines()),
         flags=table([(flag.name, flag.help) for flag in debug.flags()]),
     )
 
@@ -96,6 +101,13 @@ def build_parser() -> ArgumentParser:
         "-U",
         metavar="PATH",
         help="socket to listen on; '-' is a private one (default: one per user, with --run a private one)",
+    )
+    add(
+        "--fault",
+        action="append",
+        metavar="LUN:RULE",
+        default=[],
+        help="let commands fail, wait or get lost: LUN:WORD,WORD...; repeatable; words: below, recipes: docs/faults.md",
     )
     add("--readonly", "-r", action="store_true", help="write-protect every logical unit")
     add(

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from target import debug
@@ -79,6 +80,25 @@ def _command_of(request: Any) -> bytes:
     return bytes(ffi.buffer(request.cdb, request.cdb_nbytes))
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A command that a worker has taken; `number` is the native core's."""
+
+    number: int
+    channel: int
+    raw: bytes
+    lu: LogicalUnit | None
+    lun: bytes
+
+    def trace(self, result: Result) -> None:
+        """One line of the log says how it ended."""
+        row = cdb.lookup(self.raw)
+        where = f"lun {self.lu.lun}" if self.lu else f"LUN {self.lun.hex()}"
+        shown = self.raw[: row.nbytes] if row else self.raw
+        how = sense.decode(result.sense).describe() if result.sense else describe(result.status)
+        log.info("%s: %s [%s]: %s", where, cdb.name_of(self.raw), shown.hex(" "), how)
+
+
 class Workers:
     """`count` threads that serve slow commands of the target `t`. `units` maps the native index to the unit.
 
@@ -136,16 +156,22 @@ class Workers:
             self._complete(number, Result(Status.GOOD))
             return
         raw, lun = _command_of(request), bytes(ffi.buffer(request.lun))
-        result = execute(_Port(self._t, request), self._device, raw, lu=lu, lun=lun, nexus=request.nexus)
-        if isinstance(result, Background):
-            self._detach(number, request.channel, result, raw, lu, lun)
-        else:
-            self._end(number, result, raw, lu, lun)
+        running = _Running(number, int(request.channel), raw, lu, lun)
+        self._take(running, execute(_Port(self._t, request), self._device, raw, lu=lu, lun=lun, nexus=request.nexus))
 
-    def _detach(
-        self, number: int, channel: int, rest: Background, raw: bytes, lu: LogicalUnit | None, lun: bytes
-    ) -> None:
-        owner, uid = self._owner_of(channel)
+    def _take(self, running: "_Running", result: Result | Background) -> None:
+        """A command has ended, or goes on elsewhere."""
+        if isinstance(result, Result):
+            self._end(running, result)
+        elif result.start is None:
+            self._detach(running, result)
+        else:
+            finish = result.finish
+            lib.vt_request_detach(self._t, running.number)
+            result.start(lambda: self._take(running, finish()))
+
+    def _detach(self, running: "_Running", rest: Background) -> None:
+        owner, uid = self._owner_of(running.channel)
 
         def finish() -> None:
             try:
@@ -153,7 +179,7 @@ class Workers:
                     done = rest.finish()
                 finally:
                     self._background_shares.give(owner)  # before the answer, after which the next one may come
-                self._end(number, done, raw, lu, lun)
+                self._take(running, done)
             finally:
                 with self._background_lock:
                     self._background.discard(threading.current_thread())
@@ -161,25 +187,18 @@ class Workers:
         try:
             self._background_shares.take(owner, uid)
         except LimitError:
-            self._end(number, Result(Status.BUSY), raw, lu, lun)
+            self._end(running, Result(Status.BUSY))
             return
         thread = threading.Thread(target=finish, name="vscsi-background", daemon=True)
         with self._background_lock:
             self._background.add(thread)
-        lib.vt_request_detach(self._t, number)
+        lib.vt_request_detach(self._t, running.number)
         thread.start()  # signals are blocked in it, too: it inherits this thread's mask
 
-    def _end(self, number: int, result: Result, raw: bytes, lu: LogicalUnit | None, lun: bytes) -> None:
+    def _end(self, running: "_Running", result: Result) -> None:
         if TRACE.value:
-            self._trace(raw, lu, lun, result)
-        self._complete(number, result)
-
-    def _trace(self, raw: bytes, lu: LogicalUnit | None, lun: bytes, result: Result) -> None:
-        row = cdb.lookup(raw)
-        where = f"lun {lu.lun}" if lu else f"LUN {lun.hex()}"
-        shown = raw[: row.nbytes] if row else raw
-        how = sense.decode(result.sense).describe() if result.sense else describe(result.status)
-        log.info("%s: %s [%s]: %s", where, cdb.name_of(raw), shown.hex(" "), how)
+            running.trace(result)
+        self._complete(running.number, result)
 
     def _complete(self, number: int, result: Result) -> None:
         native = ffi.new("struct vt_result *")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from target import errors
-from target.commands import table
+from target.commands import fault, table
 from target.commands.task import Aborted, InBackground, Port, StatusOnly, Task
 from target.lu import LogicalUnit
 from target.scsi_device import TargetDevice
@@ -33,9 +33,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """A command that wants a thread of its own for the rest of its work: `finish()` does it, and never raises."""
+    """A command that goes on elsewhere: `finish()` does the rest, never raises, and may want the same again.
 
-    finish: Callable[[], Result]
+    `start` gets what is to be called then; None: a thread of its own will do.
+    """
+
+    finish: "Callable[[], Result | Background]"
+    start: Callable[[Callable[[], None]], None] | None = None
 
 
 def execute(
@@ -64,7 +68,7 @@ def _guarded(
         data = function()
         task = made[0]
         if isinstance(data, InBackground):
-            return Background(_finisher(data, made, device, raw, lu))
+            return Background(_finisher(data, made, device, raw, lu), data.start)
         if data is not None:
             task.send(data)
         return Result(task.status, b"", task.out_nbytes, task.in_nbytes)
@@ -88,13 +92,8 @@ def _guarded(
 
 def _finisher(
     rest: InBackground, made: list[Task], device: TargetDevice, raw: bytes, lu: LogicalUnit | None
-) -> Callable[[], Result]:
-    def finish() -> Result:
-        result = _guarded(rest.run, made, device, raw, lu)
-        assert isinstance(result, Result)
-        return result
-
-    return finish
+) -> Callable[[], Result | Background]:
+    return lambda: _guarded(rest.run, made, device, raw, lu)
 
 
 def _handler(raw: bytes, lu: LogicalUnit | None) -> table.Handler:
@@ -122,7 +121,7 @@ def _run(handler: table.Handler, task: Task) -> bytes | InBackground | None:
         raise sense.INVALID_FIELD_IN_CDB.at(*bad)
     if handler.writes and (protection := task.write_protection):
         raise protection.error()
-    return function(task)
+    return function(task) if task.lu is None or not task.lu.faulty else fault.around(task, function)
 
 
 def _failed(end: CheckCondition, made: list[Task], lu: LogicalUnit | None) -> Result:

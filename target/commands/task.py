@@ -57,9 +57,13 @@ class Port(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InBackground:
-    """What a function returns whose command goes on in a thread of its own: `run` gives what it would have returned."""
+    """What a function returns whose command goes on elsewhere: `run` gives what it would have returned.
 
-    run: "Callable[[], bytes | None]"
+    `start` gets what is to be called when its time has come, in whatever thread; None: at once, in one of its own.
+    """
+
+    run: "Callable[[], bytes | InBackground | None]"
+    start: "Callable[[Callable[[], None]], None] | None" = None
 
 
 class Task:

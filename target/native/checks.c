@@ -208,7 +208,7 @@ bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
         return true;
     if (!check_media(task, cause, status))
         return false;
-    if (vscsi_load_relaxed(&lu->flags) & VT_LU_PROTECTED || vt_cdb(task)[1] & facts->escape_mask)
+    if (vscsi_load_relaxed(&lu->flags) & (VT_LU_PROTECTED | VT_LU_FAULTS) || vt_cdb(task)[1] & facts->escape_mask)
         task->op = VT_OP_SLOW;
     return true;
 }

@@ -203,7 +203,8 @@ static void next_step(struct vt_task *task)
 /* op, offset, nbytes, lba, blocks, fua and steps are set, and the buffer is mapped. */
 void vt_media_start(struct vt_task *task)
 {
-    task->by_python = vscsi_load_relaxed(&task->lu->flags) & (VT_LU_SLOW_STORE | VT_LU_PROTECTED);
+    task->by_python = vscsi_load_relaxed(&task->lu->flags) & (VT_LU_SLOW_STORE | VT_LU_PROTECTED | VT_LU_FAULTS) &&
+                      !task->discard;
     if (vt_range_pass(task))
         next_step(task);
 }
