@@ -196,7 +196,7 @@ class Rule:
     @property
     def outcome(self) -> str | None:
         """The word that says how a command ends; None: as it would anyway, only later."""
-        return next((name for name in OUTCOMES if getattr(self, name) not in (None, False)), None)
+        return next((n for n in OUTCOMES if not any(getattr(self, n) is off for off in (None, False))), None)
 
 
 WORDS = {f.metadata["word"]: f for f in fields(Rule) if f.metadata}

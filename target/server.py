@@ -66,6 +66,8 @@ class ServerOptions:
     pcap: "PcapFile | None" = None
     snap_nbytes: int = 0
     stop_seconds: float = 2.0
+    abort_limit_ms: int = 0
+    """How long a task management function waits for what it has aborted; 0: 20 s."""
 
 
 class DeviceKind(Protocol):
@@ -130,6 +132,7 @@ class Server:
         engine = getattr(self.native, f"VT_ENGINE_{options.engine.upper()}")
         config = self.ffi.new("struct vt_config *")
         config.loops, config.spin_ns, config.engine = options.loops, options.spin_us * 1000, engine
+        config.abort_limit_ms = options.abort_limit_ms
         config.pool_threads, config.batch, config.nowait = options.pool_threads, options.batch, int(options.nowait)
         error = self.ffi.new("int *")
         target = self.native.vt_new(config, error)
