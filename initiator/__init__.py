@@ -16,6 +16,7 @@ from initiator.errors import (
     CommandTimeout,
     ConnectError,
     InitiatorError,
+    NotSent,
     ScsiError,
     TransportError,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Initiator",
     "InitiatorError",
     "Lun",
+    "NotSent",
     "PeerInfo",
     "ScsiError",
     "TransportError",

@@ -51,6 +51,8 @@ class Session:
         named = args.lun if args.lun is not None else place.lun if place else None
         self.lun_named = named is not None
         self.lun = named or 0
+        self.reconnect = False
+        """Whether what is lost is connected anew: for commands that go on for as long as the user likes."""
         self._initiator: Initiator | None = None
         self._vbd: Vbd | None = None
         self._pcap: tuple[str, int] | None = (args.pcap, args.snaplen) if args.pcap is not None else None
@@ -92,7 +94,9 @@ class Session:
         if self._initiator is None:
             from initiator import Initiator
 
-            self._initiator = Initiator(self.path, port_id=self.port_id, timeout=self.timeout, tap=self.tap)
+            self._initiator = Initiator(
+                self.path, port_id=self.port_id, timeout=self.timeout, tap=self.tap, reconnect=self.reconnect
+            )
         return self._initiator
 
     @property

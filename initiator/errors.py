@@ -25,6 +25,10 @@ class TransportError(InitiatorError):
     """The channel failed under a command; it may or may not have been executed."""
 
 
+class NotSent(TransportError):
+    """There was no nexus, and none came in time; the command was not executed."""
+
+
 class CommandTimeout(TransportError):
     """No answer in time. The command has been aborted, or the channel given up."""
 

@@ -196,7 +196,7 @@ class Initiator(Nexus):
         try:
             return self._execute(link, lun, cdb, data_out, data_in, attribute, seconds, cookie)
         finally:
-            link.leave()
+            link.users.leave()
 
     def _execute(
         self, link: Link, lun: int, cdb: bytes, data_out: Any, data_in: DataIn, attribute: int, seconds: float,
@@ -278,7 +278,7 @@ class Initiator(Nexus):
             channel = next((c for c in link.channels if tag and c.ring.frame == tag >> TAG_RING_SHIFT), None)
             return self._manage(channel or self.pick(link), function, lun, tag, timeout)
         finally:
-            link.leave()
+            link.users.leave()
 
     def _manage(self, channel: SrpChannel, function: int, lun: int, tag: int, timeout: float) -> int:
         completion = ffi.new("struct vi_completion *")

@@ -8,7 +8,6 @@ Knows login and logout; knows no command.
 import contextlib
 import errno
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,11 @@ from initiator.channel import Poller
 from initiator.errors import ConnectError, InitiatorError
 from initiator.hba import SrpChannel
 from initiator.pcap import Tap
+from initiator.users import Users
 from vscsi.bus.local import BusError, InitiatorConnection
 from vscsi.bus.memory import PAGE
 
 log = logging.getLogger("vscsi.initiator")
-
-QUIET_SECONDS = 30.0
-"""How long users have to see that their channel has failed."""
 
 
 class Link:
@@ -42,9 +39,7 @@ class Link:
         on_lost: "Callable[[Link, str], None]",
         **options: Any,
     ) -> None:
-        self._quiet = threading.Condition()
-        self._users = 0
-        self._over = False
+        self.users = Users()
         self._on_lost: Callable[[Link, str], None] | None = None
         self.channels: list[SrpChannel] = []
         try:
@@ -88,29 +83,13 @@ class Link:
     def look(self) -> None:
         """Tells of a loss, whether or not it has been told; not of an end that was wanted."""
         tell = self._on_lost
-        if tell is not None and not self._over and not self.alive:
+        if tell is not None and not self.users.over and not self.alive:
             tell(self, self.channels[0].ring.why or "no channel is left")
 
     @property
     def alive(self) -> bool:
         """At least one channel is logged in."""
         return any(channel.alive for channel in self.channels)
-
-    # ---- users ----
-
-    def enter(self) -> bool:
-        """Whoever is told True may use memory and channels until `leave`. False: they are going."""
-        with self._quiet:
-            if self._over:
-                return False
-            self._users += 1
-            return True
-
-    def leave(self) -> None:
-        with self._quiet:
-            self._users -= 1
-            if self._over and not self._users:
-                self._quiet.notify_all()
 
     # ---- the end ----
 
@@ -122,10 +101,8 @@ class Link:
 
     def end(self, *, orderly: bool, abandon: Callable[["Link"], None] | None = None) -> None:
         """Lets everything go once its users have. `abandon`: takes completions that nobody waits for. Idempotent."""
-        with self._quiet:
-            if self._over:
-                return
-            self._over = True
+        if not self.users.begin_end():
+            return
         if orderly:
             with contextlib.suppress(InitiatorError, BusError):
                 self.logout()
@@ -133,12 +110,8 @@ class Link:
             channel.leave(orderly=False)
         self.buffers.close()
         self.poller.close()
-        with self._quiet:
-            quiet = self._quiet.wait_for(lambda: not self._users, QUIET_SECONDS)
-        if not quiet:
-            # Its memory must stay: better a leak than a page that is not there.
-            log.error("a connection is not let go: %d threads still use it", self._users)
-            return
+        if not self.users.gone("a connection"):
+            return  # its memory must stay: better a leak than a page that is not there
         if abandon is not None:
             abandon(self)
         self.connection.close()

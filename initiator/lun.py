@@ -17,6 +17,7 @@ from initiator.errors import (
     CommandAborted,
     CommandTimeout,
     InitiatorError,
+    NotSent,
     ScsiError,
     TransportError,
 )
@@ -132,8 +133,8 @@ class Lun:
                 if last or not repeatable:
                     raise
                 continue
-            except CommandTimeout:
-                raise  # it would hardly be quicker the next time
+            except (CommandTimeout, NotSent):
+                raise  # it has waited long enough
             except TransportError as error:
                 if last or not repeatable or not self.initiator.recovery.hopeful:
                     raise

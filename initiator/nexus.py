@@ -126,7 +126,7 @@ class Nexus:
                 link.look()
                 if not self.recovery.live and self.recovery.hopeful:
                     continue
-            if link.enter():
+            if link.users.enter():
                 return link
             if self._closed or time.monotonic() > deadline:
                 raise transport_error(-errno.ESHUTDOWN)

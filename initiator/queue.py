@@ -45,7 +45,7 @@ class Queue:
         try:
             return self._submit(link, lun, cdb, data_out, data_in, attribute, seconds, deadline, cookie)
         finally:
-            link.leave()
+            link.users.leave()
 
     def _submit(
         self, link: "Link", lun: int, cdb: bytes, data_out: Any, data_in: Any, attribute: int, seconds: float,
@@ -103,13 +103,13 @@ class Queue:
 
     def _collect(self, link: "Link", channel: "SrpChannel", minimum: int, ms: int, room: int) -> None:
         """Takes completions of one channel to the ready ones."""
-        if not link.enter():
+        if not link.users.enter():
             time.sleep(GOING_SECONDS)  # `abandon` is about to do it
             return
         try:
             self._take(channel, minimum, ms, room)
         finally:
-            link.leave()
+            link.users.leave()
 
     def _take(self, channel: "SrpChannel", minimum: int, ms: int, room: int) -> int:
         completions = ffi.new("struct vi_completion[]", room)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from initiator.errors import InitiatorError, TransportError
+from initiator.errors import InitiatorError, NotSent
 from vscsi.bus.local import BusError
 
 log = logging.getLogger("vscsi.initiator")
@@ -137,17 +137,17 @@ class Recovery:
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """Returns once there is a connection. TransportError: not within `seconds`, or there will be none."""
+        """Returns once there is a connection. NotSent: not within `seconds`, or there will be none."""
         with self._changed:
             self._changed.wait_for(lambda: self.live or self.closed or self.failed is not None, seconds)
             if self.live and not self.closed:
                 return
             if self.closed:
-                raise TransportError("this initiator is closed")
+                raise NotSent("this initiator is closed")
             if self.failed is not None:
-                raise TransportError(self.failed)
+                raise NotSent(self.failed)
             state = "suspended" if self.suspended else "not connected"
-            raise TransportError(f"{state} for {seconds:g} s; the command was not sent")
+            raise NotSent(f"{state} for {seconds:g} s; the command was not sent")
 
     def close(self) -> None:
         """No more attempts; who waits is told."""

@@ -5,30 +5,36 @@ A block is the device's sector-size; on the ring everything counts 512 bytes. A 
 device is suspended is sent again after `resume`, as blkfront does: blkif's requests may be executed twice.
 """
 
-import contextlib
 import errno
 import itertools
+import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from initiator.buffers import Buffer, Buffers
-from initiator.channel import Call, Channel
+from initiator.channel import DEADLY, Call, Channel
 from initiator.errors import (
     BlkifError,
+    CacheLost,
     CommandTimeout,
-    ConnectError,
     InitiatorError,
+    NotSent,
     TransportError,
     transport_error,
 )
 from initiator.native import lib
+from initiator.recovery import Backoff, Recovery, policy_of
+from initiator.vbd_link import VbdLink
 from initiator.vbd_session import SUSPENDED, VbdSession
 from vscsi import blkif
-from vscsi.bus.local import BusError, InitiatorConnection
+from vscsi.bus.local import InitiatorConnection, Memory
 from vscsi.bus.memory import PAGE
+
+log = logging.getLogger("vscsi.initiator")
 
 MEMORY_NBYTES = 64 << 20
 SECTOR = int(lib.VSCSI_SECTOR_SIZE)
@@ -58,56 +64,63 @@ class Vbd:
         spin_us: int = 0,
         timeout: float = 30.0,
         on_resize: Callable[[], None] | None = None,
+        reconnect: bool | Backoff = False,
     ) -> None:
         self.lun, self.timeout = lun, timeout
+        self.path = Path(path) if path is not None else None
         self.devid = blkif.devid_of_lun(lun) if devid is None else devid
+        self._options: dict[str, Any] = {
+            "memory_nbytes": memory_nbytes,
+            "ring_pages": ring_pages,
+            "queues": queues,
+            "persistent": persistent,
+            "spin_us": spin_us,
+            "timeout": min(timeout, 30.0),
+            "on_update": on_resize,
+        }
         self._pid = os.getpid()
         self._closed = False
         self._turn = itertools.count()
-        try:
-            self.connection = InitiatorConnection(
-                Path(path) if path is not None else None, memory_nbytes=memory_nbytes, timeout=min(timeout, 30.0)
-            )
-        except BusError as error:
-            raise ConnectError(str(error)) from error
-        self.memory = self.connection.memory
-        self._buffers = Buffers(self.memory)
-        try:
-            if persistent:
-                first = self.memory.first_frame * PAGE
-                self.memory.grant(first, self.memory.nbytes - first)
-            self.connection.start()
-            self._find()
-            self.session = VbdSession(
-                self.connection,
-                self.devid,
-                ring_pages=ring_pages,
-                queues=queues,
-                persistent=persistent,
-                spin_us=spin_us,
-                timeout=min(timeout, 30.0),
-                on_update=on_resize,
-            )
-        except BusError as error:
-            self.connection.close()
-            raise ConnectError(str(error)) from error
-        except BaseException:
-            self.connection.close()
-            raise
-        self.connection.on_close = self._on_close
+        self._lock = threading.Lock()
+        self._dirty: int | None = None
+        """Restarts there had been when the first write was answered that no flush has followed; None: no such."""
+        self._restarts = 0
+        self.recovery = Recovery(self._again, policy_of(reconnect), f"vbd {self.devid}")
+        self._connect()
 
-    def _on_close(self, why: str) -> None:
-        self.session.lost(-errno.EPIPE, why)
+    def _connect(self) -> None:
+        self._link = VbdLink(self.path, self.devid, on_lost=self._lost, **self._options)
+        self.session.look()
 
-    def _find(self) -> None:
-        """The target publishes its disks right after the connection; a moment is theirs to appear."""
-        node = f"backend/vbd/{self.devid}/state"
-        try:
-            self.connection.wait_for(lambda: node in self.connection.store, 1.0, f"vbd/{self.devid}")
-        except BusError as error:
-            if self.connection.closed:
-                raise
-            raise ConnectError(f"the target serves no virtual disk {self.devid} (LUN {self.lun})") from error
+    def _lost(self, link: VbdLink, why: str) -> None:
+        if link is getattr(self, "_link", None):
+            self.recovery.lost(why)
+
+    def _again(self) -> None:
+        server = self._link.server
+        self._link.end()
+        self._connect()
+        if self._link.server != server:
+            self._restarts += 1
+
+    @property
+    def connection(self) -> InitiatorConnection:
+        """The bus."""
+        return self._link.connection
+
+    @property
+    def memory(self) -> Memory:
+        """What is shared with the target."""
+        return self._link.memory
+
+    @property
+    def session(self) -> VbdSession:
+        """The device's conversation."""
+        return self._link.session
+
+    @property
+    def _buffers(self) -> Buffers:
+        return self._link.buffers
 
     # ---- facts ----
 
@@ -146,43 +159,86 @@ class Vbd:
 
     # ---- requests ----
 
-    def _pick(self) -> Channel:
+    def _hold(self, deadline: float) -> VbdLink:
+        """The link there is, to be left again; waits while it is being made anew. NotSent if that takes too long."""
         if os.getpid() != self._pid:
             raise InitiatorError(f"this disk belongs to process {self._pid}; a forked child must connect for itself")
-        queues = self.session.queues
+        while True:
+            if not self.recovery.live or self._closed:
+                self.recovery.wait(max(0.0, deadline - time.monotonic()))
+            link = self._link
+            if not link.session.alive:
+                link.session.look()
+                if not self.recovery.live and self.recovery.hopeful:
+                    continue
+            if link.users.enter():
+                return link
+            if self._closed or time.monotonic() > deadline:
+                raise transport_error(-errno.ESHUTDOWN)
+            time.sleep(0.001)  # it is being replaced at this moment
+
+    def _pick(self, link: VbdLink) -> Channel:
+        queues = link.session.queues
         return queues[next(self._turn) % len(queues)]
 
     def request(
         self, operation: int, block: int, *, data_out: Data | memoryview = b"", into: memoryview | None = None,
         blocks: int = 0, secure: bool = False,
     ) -> None:  # fmt: skip
-        """One blkif request, at most `max_blocks`, waited for. BlkifError; TransportError; CommandTimeout."""
+        """One blkif request, at most `max_blocks`, waited for. BlkifError; TransportError; CommandTimeout.
+
+        What a loss has interrupted is sent again over the next connection, from the caller's data, as blkfront does.
+        """
+        deadline = time.monotonic() + self.timeout
+        while True:
+            link, restarts = self._hold(deadline), self._restarts
+            try:
+                self._request(link, operation, block, data_out, into, blocks, secure)
+            except (CommandTimeout, NotSent):
+                raise
+            except TransportError as error:
+                if not self.recovery.hopeful or time.monotonic() > deadline:
+                    raise
+                log.info("vbd %d: %s: again: %s", self.devid, NAMES[operation], error)
+                continue
+            finally:
+                link.users.leave()
+            if operation == WRITE:
+                with self._lock:
+                    self._dirty = restarts if self._dirty is None else self._dirty
+            return
+
+    def _request(
+        self, link: VbdLink, operation: int, block: int, data_out: Data | memoryview, into: memoryview | None,
+        blocks: int, secure: bool,
+    ) -> None:  # fmt: skip
         out_nbytes, in_nbytes = len(data_out), len(into) if into is not None else 0
         nbytes = out_nbytes or in_nbytes
-        buffer = self._buffers.take(nbytes, self.timeout) if nbytes else None
+        buffers, memory = link.buffers, link.memory
+        buffer = buffers.take(nbytes, self.timeout) if nbytes else None
         lost = True
         try:
             if buffer is not None and out_nbytes:
-                self.memory.view[buffer.offset : buffer.offset + out_nbytes] = data_out
-            status, lost = self._send(operation, block, buffer, out_nbytes, in_nbytes, blocks, secure)
+                memory.view[buffer.offset : buffer.offset + out_nbytes] = data_out
+            status, lost = self._send(link, operation, block, buffer, out_nbytes, in_nbytes, blocks, secure)
             if status:
                 raise BlkifError(NAMES[operation], status)
             if buffer is not None and into is not None:
-                into[:] = self.memory.view[buffer.offset : buffer.offset + in_nbytes]
+                into[:] = memory.view[buffer.offset : buffer.offset + in_nbytes]
         finally:
             if buffer is not None:
-                (self._buffers.lose if lost else self._buffers.give)(buffer)
+                (buffers.lose if lost else buffers.give)(buffer)
 
     def _send(
-        self, operation: int, block: int, buffer: Buffer | None, out_nbytes: int, in_nbytes: int, blocks: int,
-        secure: bool,
+        self, link: VbdLink, operation: int, block: int, buffer: Buffer | None, out_nbytes: int, in_nbytes: int,
+        blocks: int, secure: bool,
     ) -> tuple[int, bool]:  # fmt: skip
         """The status, and False for "the target has done with the buffer"; sent anew for as long as we are resumed."""
-        scale = self.block_nbytes // SECTOR
+        scale = link.session.properties.sector_size // SECTOR
         deadline = time.monotonic() + self.timeout
         while True:
-            self.session.wait_ready(max(0.0, deadline - time.monotonic()))
-            queue = self._pick()
+            link.session.wait_ready(max(0.0, deadline - time.monotonic()))
+            queue = self._pick(link)
             call = queue.call()
             offset = buffer.offset if buffer is not None else 0
             call.set_out(offset, out_nbytes)
@@ -192,28 +248,30 @@ class Vbd:
             q.flags = int(lib.BLKIF_DISCARD_SECURE) if secure else 0
             rc = queue.run(call, max(0.001, deadline - time.monotonic()))
             if rc == -errno.ETIMEDOUT:
-                raise self._give_up(queue, call)
+                raise self._give_up(link, queue, call)
             rc = rc or int(call.completion.error)
             status = int(call.completion.blkif_status)
             queue.done_with(call)
             if rc == SUSPENDED:
-                self._take_back(buffer)
+                self._take_back(link, buffer)
                 continue
             if rc:
+                if rc in DEADLY:  # C may have been the first to know
+                    link.session.lost(rc, queue.why or os.strerror(-rc))
                 raise transport_error(rc, queue.why)
             return status, False
 
-    def _take_back(self, buffer: Buffer | None) -> None:
+    def _take_back(self, link: VbdLink, buffer: Buffer | None) -> None:
         """Not persistent: grants that the old rings left, once the target has let go of them."""
-        self.session.wait_ready(self.timeout)
-        if buffer is not None and not self.session.persistent:
-            self.memory.revoke(buffer.offset, buffer.pages * PAGE)
+        link.session.wait_ready(self.timeout)
+        if buffer is not None and not link.session.persistent:
+            link.memory.revoke(buffer.offset, buffer.pages * PAGE)
 
-    def _give_up(self, queue: Channel, call: Call) -> TransportError:
+    def _give_up(self, link: VbdLink, queue: Channel, call: Call) -> TransportError:
         """blkif has no abort: the queue, and with it the device, is given up."""
         if not call.completion.tag:
             return CommandTimeout(f"the ring has had no room for {self.timeout:g} s")
-        self.session.lost(-errno.ETIMEDOUT, "a request was not answered")
+        link.session.lost(-errno.ETIMEDOUT, "a request was not answered")
         queue.wait(call, 0)
         return CommandTimeout(f"no answer within {self.timeout:g} s; the device is given up")
 
@@ -246,11 +304,25 @@ class Vbd:
             self.flush()
 
     def flush(self) -> None:
-        """What was written is durable when this returns. A device with neither flush nor barrier has no cache."""
-        if self.properties.flush:
-            self.request(FLUSH, 0)
-        elif self.properties.barrier:
-            self.request(BARRIER, 0)
+        """What was written is durable when this returns. A device with neither flush nor barrier has no cache.
+
+        CacheLost, once, if another process serves the disk since writes were answered that no flush has followed.
+        """
+        with self._lock:
+            dirty, self._dirty = self._dirty, None
+        try:
+            if self.properties.flush:
+                self.request(FLUSH, 0)
+            elif self.properties.barrier:
+                self.request(BARRIER, 0)
+            else:
+                return
+        except BaseException:
+            with self._lock:
+                self._dirty = dirty if dirty is not None else self._dirty
+            raise
+        if dirty is not None and self._restarts != dirty:
+            raise CacheLost(f"vbd {self.devid}: the target started anew: what was written may be lost")
 
     def barrier(self, lba: int = 0, data: Data = b"") -> None:
         """WRITE_BARRIER: everything before it is durable, then this write, before anything that follows.
@@ -288,9 +360,9 @@ class Vbd:
             return
         self._closed = True
         if os.getpid() == self._pid:
-            with contextlib.suppress(InitiatorError, BusError):
-                self.session.leave()
-            self.connection.close()
+            self.recovery.close()
+            with self.recovery.turn:
+                self._link.end()
 
     def __enter__(self) -> "Vbd":
         return self

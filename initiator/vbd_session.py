@@ -41,6 +41,7 @@ class VbdSession:
         spin_us: int,
         timeout: float,
         on_update: Callable[[], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
     ) -> None:
         self.connection = connection
         self.devid = devid
@@ -49,7 +50,7 @@ class VbdSession:
         self.limits: blkif.Limits
         self.queues: list[Channel] = []
         self._wanted = (ring_pages, queues, persistent, spin_us)
-        self._on_update = on_update
+        self._on_update, self._on_lost = on_update, on_lost
         self._closing = False
         self._lost: tuple[int, str] | None = None
         self._ready = threading.Event()
@@ -131,6 +132,16 @@ class VbdSession:
         for queue in self.queues:
             queue.drain(rc, why)
         self._ready.set()
+        self.look()
+
+    def look(self) -> None:
+        """Tells of a loss, whether or not it has been told; not of an end that was wanted."""
+        if self._lost is not None and not self._closing and self._on_lost is not None:
+            self._on_lost(self._lost[1])
+
+    @property
+    def alive(self) -> bool:
+        return self._lost is None
 
     def wait_ready(self, timeout: float) -> None:
         """Returns once requests may be sent (again). TransportError if that takes too long."""

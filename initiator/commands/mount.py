@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _disks(args: argparse.Namespace, session: Session) -> dict[str, Disk]:
     from initiator.mount.disk import Disk
 
+    session.reconnect = True
     initiator = session.initiator
     numbers = [args.lun] if args.lun is not None else initiator.luns()
     if not numbers:

@@ -32,7 +32,9 @@ Two nodes for a LUN, because sg_dd wants sg's headers from write(2) where dd wan
 SRP_CMD; nothing is answered in the library. Programs that PROGRAM starts have the same devices, until PROGRAM ends.
 The unit attention that greets a new initiator port is absorbed when a LUN is first looked at, as a kernel does when it
 finds a disk; --keep-attention leaves it. What happens later is shown as it comes.
-SG_IO fails with host status 3 (time out) after the command has been aborted, with 1 (no connect) if the target is gone.
+SG_IO fails with host status 3 (time out) after the command has been aborted. A target that is gone is looked for again
+for two minutes: commands that were under way end with host status 14 (transport disrupted), later ones wait for it, for
+their timeout at most, and end with 1 (no connect) if it does not come.
 
 The exit status is PROGRAM's (128 + N if signal N ended it); 15 if there is no target: then PROGRAM is not started; 126
 or 127 if PROGRAM cannot be started. Signals sent to vscsi-initiator go on to PROGRAM.

@@ -97,7 +97,7 @@ class Nodes:
         found = self._logins.get((initiator, target))
         if found is None:
             port_id, path = self._initiators[initiator], self._targets[target]
-            found = Initiator(path, port_id=port_id, timeout=self._timeout, tap=self._tap)
+            found = Initiator(path, port_id=port_id, timeout=self._timeout, tap=self._tap, reconnect=True)
             self._logins[initiator, target] = found
         return found
 
@@ -150,16 +150,8 @@ class Nodes:
     # ---- commands ----
 
     def execute(self, node: Node, cdb: bytes, **options: Any) -> Done:
-        """One command by `Initiator.execute`. A nexus that was lost is made anew first, once for each command."""
-        if not node.initiator.alive:
-            self._again(node)
+        """One command by `Initiator.execute`: while the nexus is being made anew it waits, for its timeout at most."""
         return node.initiator.execute(node.lun, cdb, **options)
-
-    def _again(self, node: Node) -> None:
-        with self._lock:
-            if not node.initiator.alive:
-                log.info("logging in again")
-                node.initiator.reconnect()
 
     def reset(self, node: Node) -> None:
         """LOGICAL UNIT RESET. OSError EIO if the target does not do it; TransportError."""

@@ -22,7 +22,7 @@ from typing import Any
 from initiator.done import Done
 from initiator.door.disk import errno_of
 from initiator.door.nodes import Nodes, OpenFile
-from initiator.errors import CommandAborted, CommandTimeout, InitiatorError
+from initiator.errors import CommandAborted, CommandTimeout, InitiatorError, NotSent
 from initiator.native import ffi, lib
 from vscsi.native.stamp import stamp
 
@@ -32,8 +32,8 @@ ENVIRONMENT = "VSCSI_DOOR"
 REQUEST_NBYTES = ffi.sizeof("struct door_request")
 PAGE = int(lib.DOOR_PAGE)
 SEALS = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, SHRINK, GROW
-NO_CONNECT, TIME_OUT, ABORT, ERROR = 1, 3, 5, 7
-"""Host statuses of scsi_host.h: DID_NO_CONNECT, DID_TIME_OUT, DID_ABORT, DID_ERROR."""
+NO_CONNECT, TIME_OUT, ABORT, ERROR, DISRUPTED = 1, 3, 5, 7, 0x0E
+"""Host statuses of scsi_host.h: DID_NO_CONNECT, DID_TIME_OUT, DID_ABORT, DID_ERROR, DID_TRANSPORT_DISRUPTED."""
 NO_TIMEOUT = 0xFFFFFFFF
 LONGEST_SECONDS = 1e6
 BACKLOG = 128
@@ -185,7 +185,7 @@ class Link:
         try:
             done = self._nodes.execute(node, self._text(), data_out=out, data_in=inward, timeout=seconds)
         except InitiatorError as error:
-            a.host_status = host_status(error)
+            a.host_status = host_status(error, hopeful=node.initiator.recovery.hopeful)
             a.in_residual, a.out_residual = len(inward), len(out)
             log.debug("lun %d: %s", node.lun, error)
             return
@@ -243,13 +243,13 @@ OPERATIONS: dict[int, Callable[[Link, Any, Any], None]] = {
 }
 
 
-def host_status(error: InitiatorError) -> int:
-    """What an HBA driver says when there is no status."""
+def host_status(error: InitiatorError, *, hopeful: bool = False) -> int:
+    """What an HBA driver says when there is no status. `hopeful`: the nexus is being made anew."""
     if isinstance(error, CommandTimeout):
         return TIME_OUT
     if isinstance(error, CommandAborted):
         return ABORT
-    return NO_CONNECT
+    return DISRUPTED if hopeful and not isinstance(error, NotSent) else NO_CONNECT
 
 
 class Server:

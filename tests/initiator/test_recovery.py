@@ -17,6 +17,7 @@ from programs import Target
 from initiator import Backoff, CacheLost, Initiator, TransportError
 from initiator.errors import ConnectError
 from initiator.recovery import Recovery
+from initiator.vbd import Vbd
 from vscsi.scsi import cdb, sense
 
 TUR = cdb.TEST_UNIT_READY.build()
@@ -261,3 +262,49 @@ def test_many_threads_survive_cuts(restarting, initiator):
     for thread in threads:
         thread.join(SECONDS)
     assert not failures
+
+
+# ---- blkif ----
+
+
+@pytest.fixture
+def vbd(restarting):
+    with Vbd(restarting.socket, reconnect=QUICK, timeout=SECONDS) as made:
+        yield made
+
+
+def test_a_vbd_sends_again_what_was_outstanding(restarting, vbd):
+    os.kill(restarting.target.process.pid, signal.SIGSTOP)
+    threads = [threading.Thread(target=vbd.write, args=(k, bytes([k]) * 512)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    until(lambda: vbd.stats()["outstanding"] == len(threads), "all sent")
+    restarting.kill()
+    restarting.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert vbd.recovery.recovered == 1
+    assert vbd.read(0, 8) == b"".join(bytes([k]) * 512 for k in range(8))
+    vbd.flush()  # all of it was written to the target there is now
+
+
+def test_a_vbd_tells_of_a_cache_that_may_be_lost(restarting, vbd):
+    vbd.write(0, b"c" * 512)
+    cut(vbd.connection)
+    until(lambda: vbd.recovery.recovered == 1, "back")
+    vbd.flush()  # the same process: nothing is lost
+    vbd.write(0, b"d" * 512)
+    restarting.kill()
+    restarting.start()
+    assert vbd.read(0, 1) == b"d" * 512
+    with pytest.raises(CacheLost):
+        vbd.flush()
+    vbd.flush()
+
+
+def test_a_vbd_without_a_policy_says_that_the_target_is_gone(restarting):
+    with Vbd(restarting.socket, timeout=SECONDS) as vbd:
+        vbd.read(0, 1)
+        restarting.kill()
+        with pytest.raises(TransportError, match="gone"):
+            vbd.read(0, 1)

@@ -7,10 +7,11 @@ What each of them does and asserts stands in tests/door_program.py and door_proc
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from programs import BIN, one_line, run, tool
+from programs import BIN, Target, one_line, run, tool
 
 PROGRAM = Path(__file__).resolve().parents[1] / "door_program.py"
 LATER = PROGRAM.with_name("door_processes.py")
@@ -45,9 +46,26 @@ def test_program(disk, program, name):
 
 
 def test_target_that_dies(disk):
-    done = disk.initiator("run", "--", sys.executable, LATER, "target_killed", disk.process.pid)
+    done = disk.initiator("--timeout", "1", "run", "--", sys.executable, LATER, "target_killed", disk.process.pid)
     assert (done.status, done.text) == (0, "done\n"), done.err
     disk.process.wait(10)
+
+
+def test_target_that_is_started_anew(tmp_path):
+    lun = f"0={tmp_path / 'disk.img'},size=8M"
+    target, results = Target(tmp_path, lun), []
+    words = "run", "--", sys.executable, LATER, "target_restarted", target.process.pid
+    thread = threading.Thread(target=lambda: results.append(target.initiator(*words)))
+    thread.start()
+    target.process.wait(30)
+    target.pidfile.unlink()
+    # Not in a thread: the target would end with it.
+    again = Target(tmp_path, lun)
+    try:
+        thread.join(30)
+        assert [(done.status, done.text) for done in results] == [(0, "done\n")], results
+    finally:
+        assert again.stop() == 0
 
 
 def test_target_that_sleeps(disk):
