@@ -33,7 +33,9 @@ reads and writes. With --lun only that one. Needs no root, but FUSE (apt-get ins
   truncate         EINVAL, but O_TRUNC is ignored, so that 'cat image > DIR/lun0' works as on a block device
 
 Errors: EROFS write protected, ENOSPC no space left in a thin disk or behind its end, EBADE reservation conflict,
-EREMOTEIO illegal request, ENOMEDIUM, EILSEQ protection information, ETIMEDOUT, EIO everything else, a lost target too.
+EREMOTEIO illegal request, ENOMEDIUM, EILSEQ protection information, ETIMEDOUT, EIO everything else.
+A target that is gone is looked for again for two minutes: reads and writes wait for it, --timeout at most, then EIO.
+The first fsync after it was started anew is EIO if there were writes: they may be lost.
 A disk that grows or shrinks does so in DIR at the next look.
 
 It goes to the background once mounted. It ends, after what is under way, with 'fusermount3 -u DIR', SIGTERM or SIGINT.
