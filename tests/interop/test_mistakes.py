@@ -3,7 +3,6 @@
 
 import signal
 import subprocess
-import time
 
 import pytest
 from programs import BIN, one_line, run
@@ -119,16 +118,22 @@ def test_closed_pipe_is_quiet(disk):
     assert reading.wait(30) == 128 + signal.SIGPIPE
 
 
-def test_target_killed_under_a_read(serve):
-    target = serve("0=null:1T")
+def reading(target):
+    """A program in the middle of reading."""
     process = subprocess.Popen(
         [INITIATOR, "--socket", target.socket, "read"],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(1)
+    assert process.stdout.read(1) == "\0"
+    return process
+
+
+def test_target_killed_under_a_read(serve):
+    target = serve("0=null:1T")
+    process = reading(target)
     target.process.kill()
     target.process.wait()
     _, err = process.communicate(timeout=60)
@@ -139,14 +144,7 @@ def test_target_killed_under_a_read(serve):
 
 def test_target_stopped_under_a_read(serve):
     target = serve("0=null:1T")
-    process = subprocess.Popen(
-        [INITIATOR, "--socket", target.socket, "read"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(1)
+    process = reading(target)
     assert target.stop() == 0
     _, err = process.communicate(timeout=60)
     assert process.returncode == 99, err
