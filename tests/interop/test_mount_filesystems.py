@@ -303,7 +303,7 @@ def test_signals_unmount(number, serve, mount, folder):
 
 def test_a_killed_target(serve, mount):
     target = serve("0=mem:1M")
-    place = mount(target)
+    place = mount(target, "--timeout", "0.3")
     with (place / "lun0").open("r+b", buffering=0) as file:
         target.process.kill()
         target.process.wait()
