@@ -322,8 +322,12 @@ static void stop(struct vt_channel *channel, const struct vt_letter *letter)
     for (uint32_t i = 0; i < channel->nr_tasks; i++) {
         struct vt_task *task = &channel->tasks[i];
         int state = atomic_load(&task->state);
-        if (state == TASK_FREE || state == TASK_COLD || task->in_flight)
+        if (task->in_flight) {
+            vt_range_orphan(task);
             continue;   /* running media access ends by itself, and is answered */
+        }
+        if (state == TASK_FREE || state == TASK_COLD)
+            continue;
         if (task->in_set) {
             pthread_mutex_lock(&task->lu->lock);
             vt_set_abort(task->lu, task);

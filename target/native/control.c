@@ -75,6 +75,27 @@ static int post(struct vt_channel *channel, uint32_t kind, struct vt_letter *let
     return 0;
 }
 
+static bool is_stopping_somewhere(struct vt_target *t)
+{
+    for (uint32_t i = 0; i < VT_MAX_CHANNELS; i++)
+        if (t->channels[i] && t->channels[i]->stop_asked && atomic_load(&t->channels[i]->state) < CHANNEL_STOPPING)
+            return true;
+    return false;
+}
+
+/*
+ * Under the control lock. A channel that was told to stop before takes nothing more, and what it has under way has its
+ * blocks, before the new one takes anything: they may belong to the same initiator. Loops open letters at once.
+ */
+static void wait_for_stops(struct vt_target *t)
+{
+    while (t->started && !t->stopped && is_stopping_somewhere(t)) {
+        pthread_mutex_unlock(&t->control);
+        usleep(50);
+        pthread_mutex_lock(&t->control);
+    }
+}
+
 int vt_channel_add(struct vt_target *t, const struct vt_channel_config *config)
 {
     if (config->protocol >= sizeof protocols / sizeof *protocols)
@@ -96,6 +117,7 @@ int vt_channel_add(struct vt_target *t, const struct vt_channel_config *config)
     channel->request_limit = UINT32_MAX;
     int rc = attach(channel, config);
     pthread_mutex_lock(&t->control);
+    wait_for_stops(t);
     bool blkif = config->protocol == VT_PROTOCOL_BLKIF;
     if (rc == 0 && (t->stopped || !(channel->loop = choose_loop(t, config->loop))))
         rc = t->stopped ? -ESHUTDOWN : -EINVAL;
@@ -206,6 +228,7 @@ int vt_channel_credit(struct vt_target *t, uint32_t channel, int32_t delta)
 static int stop(struct vt_channel *channel, struct vt_letter *letter, const void *argument)
 {
     (void)argument;
+    channel->stop_asked = true;
     return post(channel, MAIL_STOP, letter);
 }
 

@@ -50,7 +50,8 @@ struct vt_channel {
     bool dirty;             /* has responses to publish */
     bool watched;
     bool hung_up;           /* the event channel is closed; an error once the ring is empty */
-    bool logged_in;         /* under the control lock */
+    bool logged_in;         /* under the control lock, as the next */
+    bool stop_asked;
     bool kicked;            /* since the last look at the ring */
     uint32_t spurious;      /* kicks in a row without work behind them */
     uint64_t quiet_until_ns;
@@ -288,7 +289,8 @@ bool vt_ua_is_reset(uint32_t code);
 bool vt_range_claim(struct vt_task *task);
 void vt_range_drop(struct vt_task *task, enum vt_extent extent);
 void vt_range_abort(struct vt_lu *lu, struct vt_task *task);
-void vt_range_left(struct vt_lu *lu, const struct vt_task *task);
+void vt_range_left(struct vt_lu *lu, struct vt_task *task);
+void vt_range_orphan(struct vt_task *task);
 void vt_range_wake(struct vt_target *t);
 void vt_range_forget(struct vt_lu *lu);
 void vt_range_free(struct vt_lu *lu);

@@ -8,6 +8,9 @@
  * later looks under the LU's lock, and is parked if its blocks are taken or waited for. Both kinds of waiters stand in
  * one order, by ticket. What waits holds nothing, except that a task may take several locks in the order of their
  * LBAs: from its second on it waits only for those who hold blocks, or it could wait for somebody who waits for it.
+ *
+ * A write whose channel has stopped is an orphan: nobody is told of its end any more, and its initiator may come back
+ * and write the same blocks anew. It has its blocks for itself, as a lock would, until it has left the task set.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,9 +23,26 @@
 
 enum { LOOK_AGAIN_NS = 100000 };
 
+static bool meet(uint64_t lba, uint64_t blocks, uint64_t other_lba, uint64_t other_blocks)
+{
+    return other_blocks && blocks && lba < other_lba + other_blocks && other_lba < lba + blocks;
+}
+
 static bool overlap(const struct vt_range *r, uint64_t lba, uint64_t blocks)
 {
-    return r->blocks && blocks && lba < r->lba + r->blocks && r->lba < lba + blocks;
+    return meet(lba, blocks, r->lba, r->blocks);
+}
+
+/* Orphans are among the oldest commands of the set. */
+static bool has_orphan(const struct vt_lu *lu, uint64_t lba, uint64_t blocks)
+{
+    uint32_t left = lu->orphans;
+    for (const struct vt_task *task = lu->first; task && left; task = task->set_next) {
+        if (task->orphan && meet(lba, blocks, task->lba, task->blocks))
+            return true;
+        left -= task->orphan;
+    }
+    return false;
 }
 
 /* ---- waiting: one condition for the whole target, because a task of one LU may wait for blocks of another ---- */
@@ -103,6 +123,8 @@ bool vt_range_claim(struct vt_task *task)
     bool ends = vt_is_aborted(task);
     for (struct vt_range *r = lu->ranges; r && !granted && !ends && !taken; r = r->next)
         taken = overlap(r, task->lba, task->blocks);
+    if (!granted && !ends && !taken)
+        taken = has_orphan(lu, task->lba, task->blocks);
     bool other = !granted && atomic_load(&task->extent) == EXTENT_GRANTED;
     if (taken)
         park(lu, task);
@@ -142,17 +164,6 @@ void vt_range_abort(struct vt_lu *lu, struct vt_task *task)
         vt_range_wake(lu->target);
 }
 
-/* Under the LU's lock, while somebody waits: a task has left the set. */
-void vt_range_left(struct vt_lu *lu, const struct vt_task *task)
-{
-    int extent = atomic_load_explicit(&task->extent, memory_order_relaxed);
-    bool wake = extent == EXTENT_UNKNOWN || extent == EXTENT_GRANTED;
-    for (struct vt_range *r = lu->ranges; r && !wake && extent == EXTENT_KNOWN; r = r->next)
-        wake = !r->held && overlap(r, task->lba, task->blocks);
-    if (wake)
-        vt_range_wake(lu->target);
-}
-
 /* ---- locks: under the LU's lock ---- */
 
 static void unpark_what_may(struct vt_lu *lu)
@@ -160,12 +171,46 @@ static void unpark_what_may(struct vt_lu *lu)
     struct vt_task *next;
     for (struct vt_task *task = lu->parked_first; task; task = next) {
         next = task->q_next;
-        bool taken = false;
+        bool taken = has_orphan(lu, task->claim_lba, task->claim_blocks);
         for (struct vt_range *r = lu->ranges; r && !taken; r = r->next)
             taken = (r->held || r->id < task->ticket) && overlap(r, task->claim_lba, task->claim_blocks);
         if (!taken)
             unpark(lu, task, EXTENT_GRANTED);
     }
+}
+
+/* Under the LU's lock, while somebody waits: a task has left the set. */
+void vt_range_left(struct vt_lu *lu, struct vt_task *task)
+{
+    int extent = atomic_load_explicit(&task->extent, memory_order_relaxed);
+    bool wake = extent == EXTENT_UNKNOWN || extent == EXTENT_GRANTED;
+    for (struct vt_range *r = lu->ranges; r && !wake && extent == EXTENT_KNOWN; r = r->next)
+        wake = !r->held && overlap(r, task->lba, task->blocks);
+    if (task->orphan) {
+        task->orphan = false;
+        lu->orphans--;
+        lu->range_looks--;
+        lu->range_waiting--;
+        unpark_what_may(lu);
+    }
+    if (wake)
+        vt_range_wake(lu->target);
+}
+
+/* In its loop, when its channel stops: the task's bio is with the engine. What is not a write needs no orphanage. */
+void vt_range_orphan(struct vt_task *task)
+{
+    struct vt_lu *lu = task->lu;
+    if (!task->in_set || task->op != VT_OP_WRITE || atomic_load(&task->extent) != EXTENT_KNOWN)
+        return;
+    pthread_mutex_lock(&lu->lock);
+    if (!task->orphan) {
+        task->orphan = true;
+        lu->orphans++;
+        lu->range_looks++;
+        lu->range_waiting++;
+    }
+    pthread_mutex_unlock(&lu->lock);
 }
 
 static bool is_holder(const struct vt_lu *lu, uint64_t owner)
@@ -218,6 +263,7 @@ static void append(struct vt_lu *lu, struct vt_range *range)
         link = &(*link)->next;
     *link = range;
     range->id = atomic_fetch_add(&lu->target->next_ticket, 1);
+    lu->range_looks++;
     lu->range_waiting++;
 }
 
@@ -226,6 +272,7 @@ static void give_back(struct vt_lu *lu, struct vt_range **link)
 {
     struct vt_range *range = *link;
     *link = range->next;
+    lu->range_looks--;
     if (!range->held)
         lu->range_waiting--;
     free(range);

@@ -158,6 +158,7 @@ struct vt_task {
     bool discard;
     bool detached;                  /* under the slow queue's lock: no worker is occupied by it */
     bool by_python;                 /* its media access, decided when it begins */
+    bool orphan;                    /* under the LU's lock: a write whose channel has stopped, on its way still */
     int16_t blkif_status;
     int16_t response_code;          /* SRP: RSPVALID with this code instead of a status; -1: no */
     uint8_t mail;
@@ -260,7 +261,9 @@ struct vt_lu {
     uint32_t preempting;            /* who waits for aborted tasks to leave */
     struct vt_it *it;               /* VT_MAX_NEXUSES of them */
     struct vt_range *ranges;        /* by ticket */
-    uint32_t range_waiting;         /* how many of them are not held */
+    uint32_t range_looks;           /* ranges, and orphans: whoever begins has to look */
+    uint32_t range_waiting;         /* those not held, and orphans: whoever leaves has to tell */
+    uint32_t orphans;
     struct vt_task *parked_first;   /* by ticket */
     struct vt_task *parked_last;
     struct vt_task *tags[VT_TAG_BUCKETS];

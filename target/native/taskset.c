@@ -72,7 +72,8 @@ static void unlink_task(struct vt_lu *lu, struct vt_task *task)
 /* Ranges that are wanted now are looked for by the task; those wanted later wait for it. */
 static void set_extent(const struct vt_lu *lu, struct vt_task *task, bool dormant)
 {
-    atomic_store_explicit(&task->extent, dormant || lu->ranges ? EXTENT_LOOK : EXTENT_UNKNOWN, memory_order_relaxed);
+    bool looks = dormant || lu->range_looks;
+    atomic_store_explicit(&task->extent, looks ? EXTENT_LOOK : EXTENT_UNKNOWN, memory_order_relaxed);
 }
 
 /* ACA attribute without an ACA condition: it enters as SIMPLE, and its checks say what is wrong. */

@@ -35,6 +35,7 @@ LARGE: tuple[tuple[str, Model], ...] = (
     ("task sets with ACA, 3 commands, 2 functions", Failing(functions=2, policy=Policy(True, QERR_NEXUS, 2))),
     ("range locks, 2 units, 3 lockers, 3 commands", Ranges((A, BOTH, OTHER_LU), SEVERAL)),
     ("range locks, 2 units, 3 lockers, 1 command, aborts and time-outs", Ranges((BOTH,), SEVERAL, errors=True)),
+    ("range locks, 2 lockers, 3 commands, losses", Ranges((A, BOTH, BOTH), ((A, B), (BOTH,)), losses=True)),
     *(
         (
             f"range locks without end, {kind} {n} is watched",

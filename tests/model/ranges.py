@@ -24,6 +24,8 @@ MUTATIONS = (
     "nobody is waked by a command's end",
     "nobody is waked by an unlock",
     "a holder waits its turn",
+    "an orphan has nothing for itself",
+    "an orphan's end is told to nobody",
 )
 
 
@@ -40,12 +42,17 @@ class Blocks(NamedTuple):
 
 
 class Fast(NamedTuple):
-    """A READ or WRITE of the C path. at: away, entered, running, parked, gone."""
+    """A READ or WRITE of the C path. at: away, entered, running, parked, gone.
+
+    orphan: its channel has stopped while it ran. behind: orphans that were about on its blocks when it came.
+    """
 
     at: str = "away"
     extent: str = NONE
     ticket: int = 0
     aborted: bool = False
+    orphan: bool = False
+    behind: frozenset[int] = frozenset()
 
 
 class Locker(NamedTuple):
@@ -79,12 +86,15 @@ class State(NamedTuple):
 class Ranges:
     """`fast` commands and `lockers`, each with its ranges in order. `errors`: they may be aborted or time out.
 
+    `losses`: the channel of a command that runs may stop.
+
     With `watched` ("fast" or "locker", number) all others begin again and again, and that one must come to its end.
     """
 
     fast: tuple[Blocks, ...]
     lockers: tuple[tuple[Blocks, ...], ...]
     errors: bool = False
+    losses: bool = False
     watched: tuple[str, int] | None = None
     mutation: str = ""
 
@@ -124,19 +134,30 @@ class Ranges:
         lockers = tuple(x._replace(signalled=True) if x.at == "waiting" else x for x in state.lockers)
         return state._replace(lockers=lockers)
 
+    def orphans(self, state: State, blocks: Blocks) -> frozenset[int]:
+        return frozenset(i for i, f in enumerate(state.fast) if f.orphan and self.fast[i].meets(blocks))
+
+    def has_orphan(self, state: State, blocks: Blocks) -> bool:
+        return bool(self.orphans(state, blocks)) and self.mutation != "an orphan has nothing for itself"
+
     def claim(self, state: State, i: int) -> State:
         me, blocks = state.fast[i], self.fast[i]
         granted = me.extent == GRANTED and self.mutation != "a granted command looks again"
-        taken = not granted and any(r.blocks.meets(blocks) for r in state.ranges)
+        taken = not granted and (any(r.blocks.meets(blocks) for r in state.ranges) or self.has_orphan(state, blocks))
         if taken and self.mutation != "a fast command does not look":
             return self.with_fast(state, i, at="parked", extent=PARKED, ticket=self.next_ticket(state))
         return self.with_fast(state, i, at="running", extent=KNOWN)
 
     def left(self, state: State, i: int) -> State:
         """vt_range_left, after the command has left the set."""
-        extent, blocks = state.fast[i].extent, self.fast[i]
+        extent, blocks, orphan = state.fast[i].extent, self.fast[i], state.fast[i].orphan
         again = self.watched not in (None, ("fast", i))
-        state = self.with_fast(state, i, at="away" if again else "gone", extent=NONE, aborted=False)
+        state = self.with_fast(
+            state, i, at="away" if again else "gone", extent=NONE, aborted=False, orphan=False, behind=frozenset()
+        )
+        state = state._replace(fast=tuple(f._replace(behind=f.behind - {i}) for f in state.fast))
+        if orphan and self.mutation != "an orphan's end is told to nobody":
+            state = self.unpark_what_may(state, blocks.lu)
         meets = extent == KNOWN and any(not r.held and r.blocks.meets(blocks) for r in state.ranges)
         if (extent in (UNKNOWN, GRANTED) or meets) and self.mutation != "nobody is waked by a command's end":
             state = self.wake(state, blocks.lu)
@@ -163,16 +184,18 @@ class Ranges:
                 used = self.mutation != "a lock does not wait for fast commands"
         return not used and not unknown, unknown
 
-    def give_back(self, state: State, mine: Range) -> State:
-        ranges = tuple(r for r in state.ranges if r != mine)
-        state = state._replace(ranges=ranges)
+    def unpark_what_may(self, state: State, lu: int) -> State:
         for i, f in enumerate(state.fast):
-            if f.extent != PARKED or self.mutation == "parked commands stay parked":
+            if f.extent != PARKED or self.fast[i].lu != lu or self.has_orphan(state, self.fast[i]):
                 continue
-            if self.fast[i].lu == mine.blocks.lu and not any(
-                (r.held or r.ticket < f.ticket) and r.blocks.meets(self.fast[i]) for r in ranges
-            ):
+            if not any((r.held or r.ticket < f.ticket) and r.blocks.meets(self.fast[i]) for r in state.ranges):
                 state = self.with_fast(state, i, at="entered", extent=GRANTED)
+        return state
+
+    def give_back(self, state: State, mine: Range) -> State:
+        state = state._replace(ranges=tuple(r for r in state.ranges if r != mine))
+        if self.mutation != "parked commands stay parked":
+            state = self.unpark_what_may(state, mine.blocks.lu)
         return state if self.mutation == "nobody is waked by an unlock" else self.wake(state, mine.blocks.lu)
 
     # ---- steps ----
@@ -192,8 +215,11 @@ class Ranges:
         me, who = state.fast[i], f"fast {i}"
         match me.at:
             case "away":
-                looks = any(r.blocks.lu == self.fast[i].lu for r in state.ranges)
-                after = self.with_fast(state, i, at="entered", extent=LOOK if looks else UNKNOWN)
+                lu = self.fast[i].lu
+                looks = any(r.blocks.lu == lu for r in state.ranges)
+                looks |= any(f.orphan and blocks.lu == lu for f, blocks in zip(state.fast, self.fast, strict=True))
+                behind = self.orphans(state, self.fast[i])
+                after = self.with_fast(state, i, at="entered", extent=LOOK if looks else UNKNOWN, behind=behind)
                 once = self.watched in (None, ("fast", i))
                 yield who if once else CHANCE, "enters", after
             case "entered" if me.aborted:
@@ -204,6 +230,8 @@ class Ranges:
                 yield who, "looks", self.claim(state, i)
             case "running":
                 yield who, "ends", self.left(state, i)
+                if self.losses and not me.orphan:
+                    yield CHANCE, f"stops the channel of fast {i}", self.with_fast(state, i, orphan=True)
             case "parked" if self.errors:
                 after = self.with_fast(state, i, at="entered", extent=LOOK, aborted=True)
                 yield CHANCE, f"aborts fast {i}", self.wake(after, self.fast[i].lu)
@@ -244,6 +272,9 @@ class Ranges:
     # ---- properties ----
 
     def check(self, state: State) -> None:
+        for i, f in enumerate(state.fast):
+            if f.at == "running" and f.behind:
+                raise Broken(f"fast {i} moves data that {sorted(f.behind)}, whose initiator is gone, may still change")
         held = [r for r in state.ranges if r.held]
         for n, one in enumerate(held):
             if any(one.owner != other.owner and one.blocks.meets(other.blocks) for other in held[:n]):

@@ -29,6 +29,17 @@ def test_in_the_wrong_order_there_is_deadlock():
     assert "stuck" in explore(Ranges(fast=(), lockers=((FIRST, OTHER_LU), (OTHER_LU, FIRST)))).wrong
 
 
+@pytest.mark.parametrize("errors", [False, True])
+def test_who_comes_after_a_loss_waits_for_what_is_under_way(errors):
+    assert_holds(Ranges(fast=(FIRST, BOTH, BOTH), lockers=((FIRST,),), losses=True, errors=errors))
+    assert_holds(Ranges(fast=(FIRST, BOTH), lockers=((FIRST, SECOND), (BOTH,)), losses=True, errors=errors))
+
+
+@pytest.mark.parametrize("watched", [("fast", 1), ("locker", 0)])
+def test_losses_starve_nobody(watched):
+    assert_holds(Ranges(fast=(FIRST, BOTH), lockers=((FIRST,),), losses=True, watched=watched))
+
+
 @pytest.mark.parametrize("watched", [("fast", 0), ("fast", 1), ("locker", 0), ("locker", 1)])
 def test_nobody_starves_though_others_come_again_and_again(watched):
     assert_holds(Ranges(fast=(FIRST, BOTH), lockers=((FIRST,), (BOTH,)), watched=watched))
@@ -46,6 +57,7 @@ def test_a_mistake_is_found(mutation):
     bounds = (
         Ranges(fast=(FIRST, BOTH), lockers=((FIRST, SECOND), (BOTH,)), mutation=mutation),
         Ranges(fast=(FIRST, BOTH), lockers=((FIRST,), (BOTH,)), watched=("locker", 0), mutation=mutation),
+        Ranges(fast=(FIRST, BOTH), lockers=(), losses=True, mutation=mutation),
     )
     results = [explore(model) for model in bounds]
     assert any(result.wrong and result.trace for result in results)
