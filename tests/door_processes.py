@@ -212,11 +212,19 @@ def _alive():
     return False
 
 
+def kill(pid):
+    """Returns once that process is dead, and its sockets with it: until then it may still answer."""
+    fd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([fd], [], [])
+    os.close(fd)
+
+
 def target_killed():
     pid = int(sys.argv[2])
     with opened() as fd:
         assert Command(TUR).run(fd).header.status == 0
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
         for _ in range(2):  # disrupted if it was sent before the loss was noticed, no connect after that
             done = Command(TUR, timeout_ms=300).run(fd).header
             assert done.host_status in (1, 14) and (done.status, done.info) == (0, 1)
@@ -232,7 +240,7 @@ def target_restarted():
         assert Command(TUR).run(fd).header.status == 0
         data = os.read(block, 512)
         os.pwrite(block, data, 4096)
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
         seen = []
         while not seen or seen[-1] != (0, 0):
             done = Command(TUR).run(fd).header
