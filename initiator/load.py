@@ -59,7 +59,9 @@ class Load:
         )
         result = ffi.new("struct vscsi_load_result *")
         channels = ffi.new("struct vi_channel *[]", list(self.device.natives))
-        rc = lib.vi_load(channels, self._count, self.lun, logical_block_nbytes, self._offset, spec, result)
+        rc = lib.vi_load(
+            channels, self._count, self.lun * self._count, logical_block_nbytes, self._offset, spec, result
+        )
         if rc in (-22, -16):
             raise ValueError(f"load: {os.strerror(-rc)}")
         if rc:

@@ -4,50 +4,22 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-from vscsi.native import ffi
-
-from .environment import process_cpu_ns
-from .measure import MismatchError, Round, check, load_spec
+from .measure import MismatchError, check, load_spec
+from .worker import WorkerLane
 from .workloads import Workload
 
 WORKER = Path(__file__).with_name("direct_worker.py")
 
 
-class DirectLane:
+class DirectLane(WorkerLane):
     """Reads and writes `image` with no protocol in between."""
 
-    name = "direct"
-
     def __init__(self, image: Path, *, nowait: bool = True) -> None:
+        super().__init__("direct", [sys.executable, str(WORKER), str(image), str(int(nowait))])
         self._image = image
-        self._worker = subprocess.Popen(
-            [sys.executable, str(WORKER), str(image), str(int(nowait))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-
-    def _receive(self, nbytes: int) -> bytes:
-        assert self._worker.stdout
-        data = self._worker.stdout.read(nbytes)
-        if len(data) < nbytes:
-            raise MismatchError(f"direct: its process ended with status {self._worker.wait()}")
-        return data
-
-    def run(self, spec: Any) -> Round:
-        """Run the load in the worker; its CPU time stands under the target, whose part it plays."""
-        assert self._worker.stdin
-        before = process_cpu_ns(self._worker.pid)
-        self._worker.stdin.write(bytes(ffi.buffer(spec)))
-        self._worker.stdin.flush()
-        status = int.from_bytes(self._receive(4), sys.byteorder, signed=True)
-        result = ffi.new("struct vscsi_load_result *")
-        ffi.buffer(result)[:] = self._receive(ffi.sizeof("struct vscsi_load_result"))
-        if status < 0:
-            raise MismatchError(f"direct: {os.strerror(-status)}")
-        return Round(result, target_cpu_ns=process_cpu_ns(self._worker.pid) - before)
 
     def verify(self, workload: Workload, span_nbytes: int) -> None:
         """Write and read a known number of blocks: exactly these must have changed in the image, and no other.
@@ -69,9 +41,3 @@ class DirectLane:
         changed = [found[at : at + block] != marked[at : at + block] for at in range(0, len(marked), block)]
         if changed != [True] * count + [False]:
             raise MismatchError(f"direct: {sum(changed)} blocks written where {count} were wanted")
-
-    def close(self) -> None:
-        """End the worker."""
-        assert self._worker.stdin
-        self._worker.stdin.close()
-        self._worker.wait()

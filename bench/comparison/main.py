@@ -17,9 +17,10 @@ from report import sweep, write
 
 from vscsi.cli import ArgumentParser, CliError, ExitStatus, argument, run
 
-from . import environment, image, report, rounds, workloads
+from . import environment, goals_table, image, report, rounds, scenes, workloads
 from .measure import Lane, MismatchError
-from .server import PrivateTarget, ServerError
+from .room import Room
+from .server import PrivateTarget, ServerError, stored
 
 PROG = "compare.py"
 SCHEMA = 1
@@ -99,6 +100,11 @@ def parser() -> ArgumentParser:
         "--lun", type=argument(0, 16383), default=0, metavar="N", help="its LUN, with --socket (default: 0)"
     )
     out.add_argument("--overwrite", action="store_true", help="data on the block device or LUN may be destroyed")
+    out.add_argument(
+        "--goals", nargs="*", choices=list(scenes.SCENES), metavar="SCENE",
+        help=f"instead: is this as fast as it should be? All of {', '.join(scenes.SCENES)}, or these; 15 minutes",
+    )  # fmt: skip
+    out.add_argument("--check", action="store_true", help="with --goals: exit status 1 if one is missed")
     out.add_argument("--progress", action="store_true", help="tell on stderr what is going on, tty or not")
     return out
 
@@ -150,7 +156,7 @@ def _measure(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
         if args.socket is None:
             tell("making the image")
             path, span = image.prepare(args.image, args.size, folder, overwrite=args.overwrite)
-            server = PrivateTarget(path, folder, spin_us=args.spin_us, options=[])
+            server = PrivateTarget([stored(path)], folder, spin_us=args.spin_us)
             stack.callback(server.close)
             socket = server.socket
         else:
@@ -190,6 +196,16 @@ def _measure(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
         }
 
 
+def _goals(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="vscsi-bench-", dir=_scratch()) as name:
+        folder = Path(name)
+        tell("making the image")
+        path, span = image.prepare(args.image, args.size, folder, overwrite=args.overwrite)
+        room = Room(path, span, folder, args.rounds, args.seconds, tell)
+        place = environment.describe(spin_us=DEFAULT_SPIN_US, rounds=args.rounds, seconds=args.seconds, size=span)
+        return {"schema": SCHEMA, "environment": place, "goals": scenes.run(room, args.goals)}
+
+
 def _scratch() -> str | None:
     """Where images go: a real file system if there is one, since /tmp often is memory."""
     return "/var/tmp" if Path("/var/tmp").is_dir() else None
@@ -210,6 +226,11 @@ def _read(path: Path) -> dict[str, Any]:
 def _check(args: argparse.Namespace) -> None:
     if args.socket is not None and not args.overwrite:
         raise CliError("the bench writes to the LUN: say --overwrite if its data may be destroyed", ExitStatus.SYNTAX)
+    others = (args.socket, args.report, args.docs, args.source, args.scheduler)
+    if args.goals is not None and (any(others) or args.workload or args.block_size or args.queue_depth):
+        raise CliError("--goals has targets and loads of its own, and no report", ExitStatus.CONTRADICTING_OPTIONS)
+    if args.check and args.goals is None:
+        raise CliError("--check goes with --goals", ExitStatus.SYNTAX)
     if args.socket is not None and args.image is not None:
         raise CliError("--image and --socket do not go together", ExitStatus.CONTRADICTING_OPTIONS)
     if args.json is not None and str(args.json) != "-" and not args.json.parent.is_dir():
@@ -227,7 +248,7 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
 
     try:
         with _teller(args) as tell:
-            return _measure(args, tell)
+            return _measure(args, tell) if args.goals is None else _goals(args, tell)
     except (image.ImageError, ServerError) as error:
         raise CliError(str(error), ExitStatus.FILE) from None
     except MismatchError as error:
@@ -261,9 +282,11 @@ def _body(argv: Sequence[str] | None) -> int:
     _write(args, document)
     if str(args.json) == "-":
         sys.stdout.write(write.dump(document))
+    elif args.goals is not None:
+        goals_table.show(document["goals"])
     elif args.source is None or (args.report is None and args.docs is None):
         report.show(document)
-    return ExitStatus.OK
+    return ExitStatus.SYNTAX if args.check and scenes.missed(document["goals"]) else ExitStatus.OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:

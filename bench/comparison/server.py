@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 START_SECONDS = 20.0
@@ -16,29 +17,40 @@ class ServerError(Exception):
     """One line about a target that did not come up."""
 
 
-class PrivateTarget:
-    """A target that serves `image` as LUN 0; it dies with the bench."""
+def stored(image: Path) -> str:
+    """An image's path as --lun takes it."""
+    return str(image).replace(",", ",,")
 
-    def __init__(self, image: Path, folder: Path, *, spin_us: int | None, options: list[str]) -> None:
+
+class PrivateTarget:
+    """A target that serves these stores (as --lun takes them) as LUNs 0, 1, ...; it dies with the bench."""
+
+    def __init__(
+        self, stores: Sequence[str], folder: Path, *, spin_us: int | None, options: Sequence[str] = ()
+    ) -> None:
         self.socket = folder / "target.sock"
         pidfile = folder / "target.pid"
+        pidfile.unlink(missing_ok=True)
         self._log = folder / "target.log"
         program = Path(sys.executable).parent / "vscsi-target"
         command = [str(program), "-U", str(self.socket), "--pidfile", str(pidfile), "--exit-with-parent"]
-        command += ["--lun", f"0={str(image).replace(',', ',,')}", *options]
+        for lun, store in enumerate(stores):
+            command += ["--lun", f"{lun}={store}"]
+        command += options
         if spin_us is not None:
             command += ["--spin-us", str(spin_us)]
+        started = time.monotonic()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.pid = self._process.pid
-        end = time.monotonic() + START_SECONDS
         while not pidfile.exists():
             if self._process.poll() is not None:
                 raise ServerError(f"vscsi-target ended with status {self._process.returncode}: {self.said()}")
-            if time.monotonic() > end:
+            if time.monotonic() > started + START_SECONDS:
                 self.close()
                 raise ServerError(f"vscsi-target was not ready within {START_SECONDS:g} s: {self.said()}")
-            time.sleep(0.01)
+            time.sleep(0.002)
+        self.ready_ms = (time.monotonic() - started) * 1000
 
     def said(self) -> str:
         """The last line of its log."""

@@ -125,10 +125,11 @@ int vi_channel_stats(struct vi_channel *c, struct vi_stats *stats);
 
 /*
  * Closed-loop load over `count` channels from the calling thread (releases the GIL), each with spec->queue_depth
- * requests outstanding on `lun` (SRP) and buffers at `buffer_offset` in memory, queue_depth * block_nbytes of them for
- * each channel, one behind the other. `logical_block_nbytes`: of the LU. Payload is not touched.
+ * requests outstanding on its LUN (SRP: `luns` holds 8 bytes for each) and buffers at `buffer_offset` in its memory,
+ * queue_depth * block_nbytes of them for each channel, one behind the other. `logical_block_nbytes`: of all the LUs.
+ * Payload is not touched.
  */
-int vi_load(struct vi_channel **channels, uint32_t count, const uint8_t lun[8], uint32_t logical_block_nbytes,
+int vi_load(struct vi_channel **channels, uint32_t count, const uint8_t *luns, uint32_t logical_block_nbytes,
             uint64_t buffer_offset, const struct vscsi_load_spec *spec, struct vscsi_load_result *result);
 
 const char *vi_stamp(void);

@@ -14,10 +14,11 @@
 #include "load.h"
 #include "spin.h"
 
-enum { CHANNELS_MAX = 32, READ_10 = 0x28, WRITE_10 = 0x2a, READ_16 = 0x88, WRITE_16 = 0x8a };
+enum { CHANNELS_MAX = 64, READ_10 = 0x28, WRITE_10 = 0x2a, READ_16 = 0x88, WRITE_16 = 0x8a };
 
 struct lane {
     struct vi_channel *c;
+    uint8_t lun[8];
     struct vi_waiter lead;
     uint64_t buffers;          /* offset of the first */
     uint64_t *stamps;          /* when the request with this buffer was due */
@@ -90,6 +91,7 @@ static int send_one(struct run *r, struct lane *l, uint32_t buffer, uint64_t due
     q->out_count = read ? 0 : r->segment_count;
     q->cookie = buffer;
     if (l->c->config.protocol == VI_PROTOCOL_SRP) {
+        memcpy(q->lun, l->lun, sizeof q->lun);
         set_cdb(q, read, at / r->logical_block_nbytes, r->spec->block_nbytes / r->logical_block_nbytes);
     } else {
         q->operation = read ? BLKIF_OP_READ : BLKIF_OP_WRITE;
@@ -301,7 +303,7 @@ static void resign_all(struct lane *lanes, uint32_t count, struct vscsi_load_res
     }
 }
 
-int vi_load(struct vi_channel **channels, uint32_t count, const uint8_t lun[8], uint32_t logical_block_nbytes,
+int vi_load(struct vi_channel **channels, uint32_t count, const uint8_t *luns, uint32_t logical_block_nbytes,
             uint64_t buffer_offset, const struct vscsi_load_spec *spec, struct vscsi_load_result *result)
 {
     int rc = check(channels, count, logical_block_nbytes, spec);
@@ -319,14 +321,14 @@ int vi_load(struct vi_channel **channels, uint32_t count, const uint8_t lun[8], 
     if (rc == 0) {
         for (uint32_t i = 0; i < count; i++) {
             lanes[i].c = channels[i];
+            if (luns)
+                memcpy(lanes[i].lun, luns + i * sizeof lanes[i].lun, sizeof lanes[i].lun);
             lanes[i].buffers = buffer_offset + (uint64_t)i * depth * spec->block_nbytes;
             lanes[i].stamps = stamps + (size_t)i * depth;
             lanes[i].idle = idle + (size_t)i * depth;
             for (uint32_t k = 0; k < depth; k++)
                 lanes[i].idle[lanes[i].idle_count++] = depth - 1 - k;
         }
-        if (lun)
-            memcpy(r.request.lun, lun, sizeof r.request.lun);
         vscsi_pattern_init(&r.pattern, spec);
         uint32_t led = take_leads(lanes, count, &rc);
         int slack = spec->rate_per_s ? vscsi_slack(1) : 0;

@@ -18,7 +18,9 @@ def load(t, protocol_lun=LUN0, *, count=1, logical=512, **fields):
         "duration_ns": 5_000_000_000, "max_ios": 300, "seed": 1, **fields,
     })  # fmt: skip
     result = ffi.new("struct vscsi_load_result *")
-    rc = lib.vi_load(ffi.new("struct vi_channel *[]", [t.c] * count), count, protocol_lun, logical, ARENA, spec, result)
+    rc = lib.vi_load(
+        ffi.new("struct vi_channel *[]", [t.c] * count), count, protocol_lun * count, logical, ARENA, spec, result
+    )
     return rc, result
 
 
@@ -115,7 +117,7 @@ def test_load_on_a_dying_channel(fake):
 
 @pytest.mark.parametrize(
     "fields", [{"queue_depth": 0}, {"queue_depth": 257}, {"block_nbytes": 100}, {"span_nbytes": 512}, {"logical": 0},
-               {"count": 0}, {"count": 33}, {"logical": 8192}, {"scatter": 3}, {"scatter": 2, "block_nbytes": 512}]
+               {"count": 0}, {"count": 65}, {"logical": 8192}, {"scatter": 3}, {"scatter": 2, "block_nbytes": 512}]
 )  # fmt: skip
 def test_load_refuses_nonsense(fake, fields):
     assert load(fake(), **fields)[0] == -errno.EINVAL

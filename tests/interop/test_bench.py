@@ -38,6 +38,20 @@ def test_runs_and_writes_json(folder):
             assert 0 < row[name]["low"] <= row[name]["median"] <= row[name]["high"]
 
 
+def test_goals(folder):
+    """Each goal with a verdict; --check tells of a missed one by the exit status. What is measured is not judged."""
+    result = folder / "goals.json"
+    done = run(COMPARE, *SHORT, "--goals", "null", "channels", "--check", "--json", result, timeout=110)
+    document = json.loads(result.read_text())
+    rows = document["goals"]["rows"]
+    assert done.status == int(any(row["met"] is False for row in rows)), done.err
+    assert f"of {len(rows)} goals met" in done.text
+    assert len(rows) == 5
+    for row in rows:
+        assert row["low"] <= row["median"] <= row["high"]
+        assert row["met"] in (True, False)
+
+
 def test_running_target_and_options(serve):
     target = serve("2=mem:32M")
     options = [*SHORT, "--socket", target.socket, "--lun", "2", "--workload", "mix", "--block-size", "8k"]
@@ -57,6 +71,9 @@ def test_mistakes(folder):
         (["--block-size", "100"], 1, "100"),
         (["--json", folder / "none" / "x.json"], 15, "none"),
         (["--queue-depth", "1000"], 1, "1000"),
+        (["--goals", "nothing"], 1, "nothing"),
+        (["--check"], 1, "--goals"),
+        (["--goals", "null", "--workload", "mix"], 31, "--goals"),
     ):
         done = run(COMPARE, *SHORT, *arguments)
         assert done.status == status, (arguments, done.err)
