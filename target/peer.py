@@ -98,3 +98,4 @@ class Peer:
             self.connection.close()
             self.connection.release()
             self.server.peers.discard(self)
+            self.server.somebody()

@@ -27,7 +27,7 @@ from target.login import LoginRules
 from target.nexus import NexusRegistry, check
 from target.peer import Peer
 from target.reservations import MAX_REGISTRANTS
-from target.resize import follow
+from target.sizes import Sizes
 from target.srp_device import SrpDevice, SrpKind
 from vscsi.bus.local import Listener
 from vscsi.native import lib as shared
@@ -41,8 +41,6 @@ log = logging.getLogger("vscsi.target")
 
 EVENTS_AT_ONCE = 256
 """Events taken before sockets have their turn."""
-TICK_SECONDS = 1.0
-"""How often late hellos are looked for."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class Server:
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._stop = False
-        self._next_look = 0.0
+        self._sizes: Sizes | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.selector = selectors.DefaultSelector()
         self.target = self._new_target()
@@ -156,9 +154,8 @@ class Server:
             self._start()
             self.on_ready()
             while not self._stop:
-                self._turn(TICK_SECONDS)
+                self._turn()
                 self.listener.expire(time.monotonic())
-                self._look_at_sizes()
             self._say_goodbye()
         finally:
             self._end()
@@ -190,6 +187,7 @@ class Server:
         if self.recorder is not None:
             self.recorder.start()
         self._start_workers()
+        self._sizes = Sizes(self, self.native, self.target, self.units.values() if self.device is not None else ())
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
         self.selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         self.selector.register(self.native.vt_event_fd(self.target), selectors.EVENT_READ, self._events)
@@ -265,6 +263,8 @@ class Server:
         if self.recorder is not None:
             self.recorder.close()
         self.native.vt_free(self.target)
+        if self._sizes is not None:
+            self._sizes.close()
         self.listener.close()
         self.selector.close()
         os.close(self._wake_read)
@@ -278,16 +278,18 @@ class Server:
 
     # ---- the loop ----
 
-    def _turn(self, timeout: float) -> None:
-        for peer in self.peers:
-            self._watch_writing(peer)
+    def _turn(self, timeout: float | None = None) -> None:
+        """Waits for something to happen or to be due, at most so many seconds, and does what there is to do."""
         now = time.monotonic()
         due = [function for deadline, function in self._timers if deadline <= now]
         self._timers = [timer for timer in self._timers if timer[0] > now]
         for function in due:
             function()
-        timeout = min([timeout, *(max(0.0, deadline - now) for deadline, _ in self._timers)])
-        for key, mask in self.selector.select(timeout):
+        for peer in self.peers:
+            self._watch_writing(peer)
+        deadlines = [self.listener.next_expiry, *(deadline for deadline, _ in self._timers)]
+        waits = [timeout, *(max(0.0, deadline - now) for deadline in deadlines if deadline is not None)]
+        for key, mask in self.selector.select(min((wait for wait in waits if wait is not None), default=None)):
             current = self.selector.get_map().get(key.fd)
             if current is None or current.data is not key.data:
                 continue  # gone since, or the number stands for something else by now
@@ -295,19 +297,6 @@ class Server:
                 key.data(mask)
             except Exception:
                 log.exception("internal error in a conversation")
-
-    def _look_at_sizes(self) -> None:
-        """An image that has another size is noticed while somebody is connected, and when somebody comes."""
-        now = time.monotonic()
-        if self.device is None or not self.peers or now < self._next_look:
-            return
-        self._next_look = now + TICK_SECONDS
-        for unit in self.units.values():
-            try:
-                follow(unit)
-                unit.tick()
-            except OSError as error:
-                log.warning("lun %d: cannot be measured: %s", unit.lun, error)
 
     def _watch_writing(self, peer: Peer) -> None:
         if peer.connection.closed or peer.vanished:
@@ -323,6 +312,7 @@ class Server:
             return
         peer = Peer(self, connection)
         self.peers.add(peer)
+        self.somebody()
 
         def ready(mask: int) -> None:
             if mask & selectors.EVENT_WRITE:
@@ -331,6 +321,11 @@ class Server:
                 self.serve(peer)
 
         self.selector.register(connection, selectors.EVENT_READ, ready)
+
+    def somebody(self) -> None:
+        """A connection has come or gone."""
+        if self._sizes is not None:
+            self._sizes.somebody(bool(self.peers))
 
     def serve(self, peer: Peer) -> None:
         """Reads what a connection has to say; notices that it is gone."""
@@ -361,6 +356,9 @@ class Server:
         for _ in range(EVENTS_AT_ONCE):
             if self.native.vt_event_next(self.target, event) <= 0:
                 return
+            if event.type == self.native.VT_EVENT_ACTIVE and self._sizes is not None:
+                self._sizes.wake()
+                continue
             device = self.channels.get(event.channel)
             if device is None:
                 continue

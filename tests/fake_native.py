@@ -105,6 +105,12 @@ class FakeLib:
         os.close(self.read_fd)
         os.close(self.write_fd)
 
+    def vt_tell_activity(self, _target) -> int:
+        return 1
+
+    def vt_watch_open(self) -> int:
+        return -1
+
     def vt_event_fd(self, _target) -> int:
         return self.read_fd
 

@@ -65,7 +65,8 @@ int vt_loop_stats(struct vt_target *t, uint32_t loop, struct vt_loop_stats *stat
 enum vt_event_type {
     VT_EVENT_IU = 1,         /* an IU that Python handles; it holds its ring slot until answered (I_LOGOUT never is) */
     VT_EVENT_ERROR = 2,      /* the peer broke the protocol; the channel has stopped taking requests */
-    VT_EVENT_STOPPED = 3     /* everything the channel will ever send is published */
+    VT_EVENT_STOPPED = 3,    /* everything the channel will ever send is published */
+    VT_EVENT_ACTIVE = 4      /* of no channel: a loop has woken; asked for by vt_tell_activity */
 };
 
 enum vt_error {
@@ -92,6 +93,14 @@ struct vt_event {
 int vt_event_fd(struct vt_target *t);
 /* 1 and an event, or 0. */
 int vt_event_next(struct vt_target *t, struct vt_event *event);
+/* VT_EVENT_ACTIVE, once, as soon as a loop wakes from its sleep. 1, and nothing is asked for: one is awake now. */
+int vt_tell_activity(struct vt_target *t);
+
+/* ---- files that others change: a descriptor that is readable once one of them has been ---- */
+
+int vt_watch_open(void);                               /* -errno */
+int vt_watch_once(int watch_fd, const char *path);     /* the next change of content or size of what is there now */
+void vt_watch_drain(int watch_fd);
 
 /* ---- slow commands: from the loops to Python workers and back ---- */
 

@@ -149,6 +149,8 @@ struct vt_target {
     struct vt_event_node *event_first;
     struct vt_event_node *event_last;
     int event_fd;
+    struct vt_event_node active_event;
+    _Atomic bool tell_activity;
     pthread_mutex_t slow_lock;
     pthread_cond_t slow_cond;
     struct vt_task *slow_first;
@@ -315,6 +317,9 @@ void vt_slow_stop(struct vt_target *t);
 
 /* events.c */
 void vt_event_post(struct vt_target *t, struct vt_event_node *node);
+
+/* rest.c */
+void vt_activity(struct vt_target *t);
 void vt_event_forget(struct vt_target *t, struct vt_event_node *node);
 
 #endif

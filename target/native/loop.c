@@ -267,6 +267,8 @@ static void go_to_sleep(struct vt_loop *loop, uint64_t timeout_ns)
         bio_wait(loop->engine, timeout_ns);
     }
     atomic_store(&loop->sleeping, false);
+    if (atomic_load(&loop->target->tell_activity))
+        vt_activity(loop->target);
     take_events(loop);
 }
 

@@ -69,6 +69,7 @@ struct vt_target *vt_new(const struct vt_config *config, int *error)
     t->cpus = usable_cpus();
     t->next_task_id = 1;
     t->next_ticket = 1;
+    t->active_event.type = VT_EVENT_ACTIVE;
     init_locks(t);
     t->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = t->event_fd < 0 ? -errno : 0;

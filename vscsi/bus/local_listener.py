@@ -214,6 +214,12 @@ class Listener:
             if self._last_domid not in taken:
                 return self._last_domid
 
+    @property
+    def next_expiry(self) -> float | None:
+        """When (time.monotonic) `expire` must be called next, as things are; None: nobody keeps us waiting."""
+        ends = (connection.patience_ends for connection in self._connections if not connection.closed)
+        return min((end for end in ends if end is not None), default=None)
+
     def expire(self, now: float) -> None:
         """End every connection that keeps us waiting at `now` (time.monotonic). `accept` does it too."""
         for connection in list(self._connections):

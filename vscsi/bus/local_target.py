@@ -252,12 +252,20 @@ class TargetConnection(Connection):
 
     # ---- the end ----
 
+    @property
+    def patience_ends(self) -> float | None:
+        """When (time.monotonic) it will have kept us waiting too long; None while it owes us nothing."""
+        ends = [] if self._greeted else [self._since + HELLO_SECONDS]
+        if self._partial_since is not None:
+            ends.append(self._partial_since + FRAME_SECONDS)
+        return min(ends, default=None)
+
     def overdue(self, now: float) -> str | None:
         """What the initiator keeps us waiting for at `now` (time.monotonic), longer than allowed; None if nothing."""
-        if not self._greeted and now - self._since > HELLO_SECONDS:
+        if not self._greeted and now >= self._since + HELLO_SECONDS:
             return f"no hello within {HELLO_SECONDS:.0f} s"
         since = self._partial_since
-        if since is not None and now - since > FRAME_SECONDS:
+        if since is not None and now >= since + FRAME_SECONDS:
             return f"a message not complete after {FRAME_SECONDS:.0f} s"
         return None
 

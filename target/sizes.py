@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Notices that images have another size: looks each second while commands run, and otherwise only when the kernel says
+that a file has changed or a loop that it has woken. With nobody connected it does not look at all.
+
+Knows when to look; what follows from a size is `target.resize`'s business. Must not know commands or connections.
+"""
+
+import logging
+import os
+import selectors
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from target.resize import follow
+
+if TYPE_CHECKING:
+    from target.lu import LogicalUnit
+
+log = logging.getLogger("vscsi.target")
+
+LOOK_SECONDS = 1.0
+"""How often at most it is looked."""
+
+
+class Host(Protocol):
+    """What the server lends."""
+
+    selector: selectors.DefaultSelector
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None: ...
+
+
+class Sizes:
+    """Of the units of one running target. Everything here is for the conversation thread."""
+
+    def __init__(self, host: Host, native: Any, target: Any, units: Iterable["LogicalUnit"]) -> None:
+        self._host, self._native, self._target = host, native, target
+        self._units = list(units)
+        self._looking = False
+        self._wanted = False
+        self._watch = native.vt_watch_open()
+        if self._watch >= 0:
+            host.selector.register(self._watch, selectors.EVENT_READ, self._changed)
+
+    def close(self) -> None:
+        """Looks no more."""
+        if self._watch >= 0:
+            self._host.selector.unregister(self._watch)
+            os.close(self._watch)
+        self._watch = -1
+        self._wanted = False
+
+    def somebody(self, connected: bool) -> None:
+        """Whether anybody is connected who could want to know."""
+        self._wanted = connected
+        if connected:
+            self.wake()
+
+    def wake(self) -> None:
+        """Something happens: now, and for a while from now on, it is worth a look."""
+        if self._looking or not self._wanted:
+            return
+        self._looking = True
+        self._look()
+        self._host.later(LOOK_SECONDS, self._again)
+
+    def _again(self) -> None:
+        if self._wanted and self._native.vt_tell_activity(self._target):
+            self._look()
+            self._host.later(LOOK_SECONDS, self._again)
+            return
+        self._looking = False
+        if self._wanted:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Nothing runs: whatever changes a file now is not us."""
+        for unit in self._units:
+            fd = unit.store.fd
+            if self._watch >= 0 and fd is not None and fd >= 0 and not unit.store.is_volatile:
+                self._native.vt_watch_once(self._watch, os.fsencode(f"/proc/self/fd/{fd}"))
+        self._look()  # once more: it may have changed before the kernel watched it
+
+    def _changed(self, _mask: int) -> None:
+        self._native.vt_watch_drain(self._watch)
+        self.wake()
+
+    def _look(self) -> None:
+        for unit in self._units:
+            try:
+                follow(unit)
+                unit.tick()
+            except OSError as error:
+                log.warning("lun %d: cannot be measured: %s", unit.lun, error)
