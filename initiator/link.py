@@ -75,7 +75,7 @@ class Link:
             channel.lost(-errno.EPIPE, why)
 
     def _on_dead(self, why: str | None) -> None:
-        if self.alive and self._over:
+        if self.alive and self.users.over:
             return  # logged out one after the other
         if self.alive:
             log.warning("a channel is lost: %s; the others go on", why)

@@ -201,6 +201,12 @@ def test_closing_wakes_who_waits(server, connect):
     assert len(results) == 3
 
 
+def test_logging_out_of_several_channels_is_no_loss(server, connect, caplog):
+    connect(channels=3).close()
+    server.until(lambda: not server.devices)
+    assert [record.message for record in caplog.records if "lost" in record.message] == []
+
+
 def test_nothing_is_left_behind(server, connect):
     def state() -> tuple[int, int]:
         return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
