@@ -177,6 +177,8 @@ void vt_loop_wake(struct vt_loop *loop);
 void vt_loop_mail(struct vt_loop *loop, struct vt_task *task, enum vt_mail what);
 void vt_loop_letter(struct vt_loop *loop, struct vt_letter *letter);
 void vt_loop_ready(struct vt_loop *loop, struct vt_task *task);
+/* Everything that this loop has written so far; in its thread. */
+void vt_loop_publish(struct vt_loop *loop);
 void vt_loop_wait_scratch(struct vt_loop *loop, struct vt_task *task);
 
 /* channel.c: all in the loop's thread */
@@ -243,6 +245,7 @@ void vt_tmf_take(struct vt_task *task);
 void vt_tmf_check(struct vt_lu *lu);
 void vt_tmf_expire(struct vt_channel *channel, uint64_t now_ns);
 void vt_tmf_quiesced(struct vt_task *task);
+void vt_tmf_visit(struct vt_task *task);
 
 /* srp_buffer.c */
 /* Bytes of a data buffer descriptor in the IU, by its format; -1: a format we do not know. */

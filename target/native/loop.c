@@ -86,6 +86,7 @@ static void (*const deliver[])(struct vt_task *) = {
     [MAIL_START] = vt_task_resume,
     [MAIL_SLOW_DONE] = vt_media_slow_done,
     [MAIL_TMF_DONE] = vt_tmf_quiesced,
+    [MAIL_TMF_VISIT] = vt_tmf_visit,
 };
 
 static bool take_mail(struct vt_loop *loop)
@@ -173,7 +174,7 @@ static bool serve_channels(struct vt_loop *loop)
     return any;
 }
 
-static void publish(struct vt_loop *loop)
+void vt_loop_publish(struct vt_loop *loop)
 {
     while (loop->dirty) {
         struct vt_channel *channel = loop->dirty;
@@ -284,7 +285,7 @@ static bool pass(struct vt_loop *loop)
     work |= reap(loop);
     work |= run_ready(loop);
     bio_flush(loop->engine);
-    publish(loop);
+    vt_loop_publish(loop);
     return work;
 }
 

@@ -44,7 +44,7 @@ enum vt_task_state {
 };
 
 /* What a task coming through a mailbox wants of its loop. */
-enum vt_mail { MAIL_START, MAIL_SLOW_DONE, MAIL_TMF_DONE };
+enum vt_mail { MAIL_START, MAIL_SLOW_DONE, MAIL_TMF_DONE, MAIL_TMF_VISIT };
 
 /* What is known of the blocks that a command of the task set touches by itself, without Python (range.c). */
 enum vt_extent {
@@ -168,6 +168,7 @@ struct vt_task {
     uint8_t steps;
     uint8_t step;
     uint8_t function;               /* TMF */
+    uint8_t visits;                 /* TMF: the loop that it is with */
     uint8_t operation;              /* blkif, echoed */
     struct vt_buffer buf[2];
     struct bio bio;

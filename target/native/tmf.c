@@ -137,12 +137,8 @@ void vt_tmf_check(struct vt_lu *lu)
         vscsi_store_relaxed(&lu->fenced, 0);
 }
 
-/* In the function's loop: everything it aborted is at rest. */
-void vt_tmf_quiesced(struct vt_task *task)
+static void answer(struct vt_task *task)
 {
-    if (task->deadline_ns)
-        task->channel->loop->tmfs_waiting--;
-    task->deadline_ns = 0;
     if (task->function == SRP_TMF_LUN_RESET) {
         task->ask = VT_OP_LU_RESET;
         task->cdb_nbytes = 0;
@@ -150,6 +146,43 @@ void vt_tmf_quiesced(struct vt_task *task)
             return;
     }
     vt_srp_respond_code(task, SRP_RESP_COMPLETE);
+}
+
+/*
+ * No command's answer may come after that of the function it met (SAM-5 7.2), whatever channels the two are on. Answers
+ * are written before their commands leave the task set, but published later; so the function goes round all loops, its
+ * own last, and each publishes what it has.
+ */
+void vt_tmf_visit(struct vt_task *task)
+{
+    struct vt_target *t = task->channel->target;
+    uint32_t home = task->channel->loop->index;
+    vt_loop_publish(&t->loops[task->visits]);
+    if (task->visits == home) {
+        answer(task);
+        return;
+    }
+    task->visits++;
+    if (task->visits == home)
+        task->visits++;
+    if (task->visits == t->nr_loops)
+        task->visits = (uint8_t)home;
+    vt_loop_mail(&t->loops[task->visits], task, MAIL_TMF_VISIT);
+}
+
+/* In the function's loop: everything it aborted is at rest. */
+void vt_tmf_quiesced(struct vt_task *task)
+{
+    struct vt_target *t = task->channel->target;
+    uint32_t home = task->channel->loop->index;
+    if (task->deadline_ns)
+        task->channel->loop->tmfs_waiting--;
+    task->deadline_ns = 0;
+    task->visits = home == 0 && t->nr_loops > 1;
+    if (task->visits == home)
+        vt_tmf_visit(task);
+    else
+        vt_loop_mail(&t->loops[task->visits], task, MAIL_TMF_VISIT);
 }
 
 /* Answers the functions of this channel whose time is over. */
