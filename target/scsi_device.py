@@ -77,8 +77,9 @@ class TargetDevice(ABC):
         all. Nexuses are given by index."""
 
     @abstractmethod
-    def attention_take(self, nexus: int, unit: "LogicalUnit") -> int:
-        """Takes the first unit attention of a nexus on a unit: ASC << 8 | ASCQ, or 0."""
+    def attention_take(self, nexus: int, unit: "LogicalUnit", request: int) -> int:
+        """Takes the first unit attention of a nexus on a unit: ASC << 8 | ASCQ, or 0. It goes back if the command that
+        reports it (`request`) is aborted."""
 
     @abstractmethod
     def attention_clear(self, code: int, *, nexus: int, unit: "LogicalUnit") -> None:
@@ -212,8 +213,8 @@ class NativeDevice(TargetDevice):
             )
         )
 
-    def attention_take(self, nexus: int, unit: "LogicalUnit") -> int:
-        return max(0, int(lib.vt_ua_take(self._t, nexus, unit.index)))
+    def attention_take(self, nexus: int, unit: "LogicalUnit", request: int) -> int:
+        return max(0, int(lib.vt_request_attention(self._t, request)))
 
     def attention_clear(self, code: int, *, nexus: int, unit: "LogicalUnit") -> None:
         lib.vt_ua_clear(self._t, nexus, unit.index, code)

@@ -125,7 +125,7 @@ class FakeDevice(TargetDevice):
                 if index != besides and code not in queue:
                     queue.append(code)
 
-    def attention_take(self, nexus: int, unit: LogicalUnit) -> int:
+    def attention_take(self, nexus: int, unit: LogicalUnit, request: int = 0) -> int:
         queue = self.attentions.get((nexus, unit.index), [])
         return queue.pop(0) if queue else 0
 

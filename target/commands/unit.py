@@ -27,7 +27,7 @@ def _pending(task: Task) -> CheckCondition:
         return sense.NO_SENSE.error()
     if task.lu is None:
         return sense.LOGICAL_UNIT_NOT_SUPPORTED.error()
-    if code := task.device.attention_take(task.nexus, task.lu):
+    if code := task.device.attention_take(task.nexus, task.lu, task.port.request):
         asc, ascq = code >> 8, code & 0xFF
         named = sense.lookup(asc, ascq)
         return Sense(Key.UNIT_ATTENTION, asc, ascq, named.name if named else "").error()

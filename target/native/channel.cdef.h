@@ -133,6 +133,11 @@ int64_t vt_request_store(struct vt_target *t, uint64_t task, uint64_t offset, co
  * connections are decided. All other functions go on as before. -ENOENT.
  */
 int vt_request_detach(struct vt_target *t, uint64_t task);
+/*
+ * Takes the first unit attention of the task's nexus on its LU, for the task to report (REQUEST SENSE): the code, or 0.
+ * If the task is aborted before it is answered it goes back. -ENOENT.
+ */
+int vt_request_attention(struct vt_target *t, uint64_t task);
 /* 1 once a task management function or the loss of its channel has aborted the task: stop soon. */
 int vt_request_aborted(struct vt_target *t, uint64_t task);
 

@@ -288,6 +288,7 @@ void vt_lu_free(struct vt_lu *lu);
 uint32_t vt_ua_first(struct vt_lu *lu, uint32_t nexus);
 uint32_t vt_ua_pop(struct vt_lu *lu, uint32_t nexus);
 void vt_ua_put(struct vt_lu *lu, uint32_t nexus, uint32_t code);
+void vt_ua_return(struct vt_lu *lu, uint32_t nexus, uint32_t code);
 bool vt_ua_is_reset(uint32_t code);
 
 /* range.c */

@@ -108,7 +108,7 @@ int vt_nexus_remove(struct vt_target *t, uint32_t nexus);
  * One code stands once in a queue; reset-class codes go first, in SAM's order; power on (29/00, 29/01) clears the rest.
  */
 int vt_ua_establish(struct vt_target *t, uint32_t nexus, uint32_t except, uint32_t lu, uint32_t code);
-/* Takes the first of a queue (REQUEST SENSE): the code, or 0. */
+/* Takes the first of a queue: the code, or 0. For a command that reports it: vt_request_attention. */
 int vt_ua_take(struct vt_target *t, uint32_t nexus, uint32_t lu);
 /* Takes one code away wherever it stands on that nexus (REPORT LUNS: 3F/0E). */
 int vt_ua_clear(struct vt_target *t, uint32_t nexus, uint32_t lu, uint32_t code);

@@ -228,6 +228,17 @@ int vt_request_aborted(struct vt_target *t, uint64_t task)
     return found ? vt_is_aborted(found) : -ENOENT;
 }
 
+int vt_request_attention(struct vt_target *t, uint64_t task)
+{
+    struct vt_task *found = find(t, task);
+    if (!found || !found->lu || found->attention)
+        return -ENOENT;
+    pthread_mutex_lock(&found->lu->lock);
+    found->attention = vt_ua_pop(found->lu, found->nexus);
+    pthread_mutex_unlock(&found->lu->lock);
+    return (int)found->attention;
+}
+
 static void leave_worker(struct vt_target *t, struct vt_task *task)
 {
     pthread_mutex_lock(&t->slow_lock);

@@ -235,7 +235,7 @@ static void give_attention_back(struct vt_task *task)
     if (!task->attention)
         return;
     pthread_mutex_lock(&task->lu->lock);
-    vt_ua_put(task->lu, task->nexus, task->attention);
+    vt_ua_return(task->lu, task->nexus, task->attention);
     pthread_mutex_unlock(&task->lu->lock);
 }
 

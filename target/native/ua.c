@@ -46,22 +46,14 @@ static void drop(struct vt_it *it, uint32_t at)
     vscsi_store_relaxed(&it->ua_count, it->ua_count - 1);
 }
 
-uint32_t vt_ua_pop(struct vt_lu *lu, uint32_t nexus)
-{
-    uint32_t code = vt_ua_first(lu, nexus);
-    if (code)
-        drop(&lu->it[nexus], 0);
-    return code;
-}
-
-void vt_ua_put(struct vt_lu *lu, uint32_t nexus, uint32_t code)
+static void put(struct vt_lu *lu, uint32_t nexus, uint32_t code, bool before_equals)
 {
     struct vt_it *it = &lu->it[nexus];
     for (uint32_t i = 0; i < it->ua_count; i++)
         if (it->ua[i] == code)
             return;
     uint32_t at = 0, rank = rank_of(code);
-    while (at < it->ua_count && rank_of(it->ua[at]) <= rank)
+    while (at < it->ua_count && rank_of(it->ua[at]) + before_equals <= rank)
         at++;
     if (clears_the_rest(code))
         vscsi_store_relaxed(&it->ua_count, at);
@@ -74,6 +66,25 @@ void vt_ua_put(struct vt_lu *lu, uint32_t nexus, uint32_t code)
     memmove(&it->ua[at + 1], &it->ua[at], (it->ua_count - at) * sizeof *it->ua);
     it->ua[at] = code;
     vscsi_store_relaxed(&it->ua_count, it->ua_count + 1);
+}
+
+void vt_ua_put(struct vt_lu *lu, uint32_t nexus, uint32_t code)
+{
+    put(lu, nexus, code, false);
+}
+
+/* One that was taken and then told to nobody: before its equals, which have come later. */
+void vt_ua_return(struct vt_lu *lu, uint32_t nexus, uint32_t code)
+{
+    put(lu, nexus, code, true);
+}
+
+uint32_t vt_ua_pop(struct vt_lu *lu, uint32_t nexus)
+{
+    uint32_t code = vt_ua_first(lu, nexus);
+    if (code)
+        drop(&lu->it[nexus], 0);
+    return code;
 }
 
 /* ---- from Python ---- */

@@ -297,6 +297,27 @@ def test_unit_attentions_taken_cleared_and_overflowing(disk):
     assert [lib.vt_ua_take(t, n, 0) for _ in range(2)] == [0x2900, 0]
 
 
+def test_an_attention_that_request_sense_took_goes_back_to_its_place(disk):
+    for ua in (0x2A09, 0x2903, 0x2A01):
+        lib.vt_ua_establish(disk.t, disk.a.nexus, lib.VT_ALL, 0, ua)
+    for expected in (0x2903, 0x2A09):
+        disk.a.send(srp_cmd(1, b"\x03" + bytes(5)))
+        request = disk.request()
+        assert lib.vt_request_attention(disk.t, request.task) == expected
+        assert lib.vt_request_attention(disk.t, request.task) == -2, "one for each command"
+        disk.a.send(tsk_mgmt(9, ABORT_TASK, task_tag=1))
+        disk.a.taken()
+        disk.complete(request)
+        assert [disk.a.answer().tag for _ in range(2)] == [1, 9]
+        disk.a.send(srp_cmd(1, b"\x03" + bytes(5)))
+        request = disk.request()
+        assert lib.vt_request_attention(disk.t, request.task) == expected
+        disk.complete(request)
+        assert disk.a.answer().status == 0
+    assert lib.vt_request_attention(disk.t, request.task) == -2, "no such task"
+    assert lib.vt_ua_take(disk.t, disk.a.nexus, 0) == 0x2A01
+
+
 def test_reservation_conflict_ranks_between_reset_and_other_attentions(disk):
     t, n = disk.t, disk.a.nexus
     assert lib.vt_lu_deny(t, 0, n, 2) == 0
