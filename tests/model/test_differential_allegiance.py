@@ -12,13 +12,8 @@ from raw_initiator import Rig
 
 from model.allegiance import Policy
 from model.driver_allegiance import AllegianceDriver, random_schedule
-from target.native import ffi
 
 SCHEDULES = int(os.environ.get("VSCSI_MODEL_SCHEDULES", "0"))
-
-pytestmark = pytest.mark.skipif(
-    "policy" not in dict(ffi.typeof("struct vt_lu_config").fields), reason="the native target takes no task policy"
-)
 
 
 @pytest.fixture
