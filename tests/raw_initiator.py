@@ -109,7 +109,7 @@ class Channel:
         self.buffer = ffi.new("uint8_t[]", self.slot)
         self.ready: list[bytes] = []
         self.open, self.stopped = True, False
-        self.sent = 0
+        self.sent = self.received = 0
 
     def send(self, *ius: bytes, kick: bool = True) -> None:
         notify = 0
@@ -132,11 +132,19 @@ class Channel:
         while True:
             self.poll()
             if self.ready:
+                self.received += 1
                 return self.ready.pop(0)
             left = until - time.monotonic()
             assert left > 0, "no response"
             if select.select([self.fd], [], [], left)[0]:
                 assert vlib.vscsi_event_drain_fd(self.fd) >= 0, "event channel closed"
+
+    def receive_all(self) -> list[bytes]:
+        """What is there already."""
+        self.poll()
+        there, self.ready = self.ready, []
+        self.received += len(there)
+        return there
 
     def taken(self, timeout: float = 5.0) -> None:
         """Waits until everything sent is in its task set: what others send from now on is newer."""
