@@ -9,7 +9,7 @@ from real_server import Target
 
 from initiator import Initiator
 from initiator.done import Done
-from vscsi.scsi import cdb, sense
+from vscsi.scsi import cdb, mode, sense
 from vscsi.scsi.sense import Sense
 
 
@@ -52,3 +52,16 @@ def bad(initiator: Initiator, raw: bytes, expected: Sense, data_out: bytes = b""
     assert done.status == 2
     assert sense.decode(done.sense).matches(expected), sense.decode(done.sense).describe()
     return done
+
+
+def mode_page(initiator: Initiator, row: mode.Page, pc: int = 0) -> bytes:
+    raw = cdb.MODE_SENSE_6.build(dbd=1, pc=pc, page_code=row.code, allocation_length=255)
+    return good(initiator, raw, data_in=255)[4:]
+
+
+def mode_select(initiator: Initiator, row: mode.Page, *, sp: int = 0, **values: int) -> None:
+    """Changes fields of a mode page."""
+    data = bytearray(mode_page(initiator, row))
+    row.layout.put(data, values)
+    data = bytes(4) + data
+    good(initiator, cdb.MODE_SELECT_6.build(pf=1, sp=sp, parameter_list_length=len(data)), data)

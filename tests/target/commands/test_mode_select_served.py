@@ -3,24 +3,11 @@
 
 from pathlib import Path
 
-from served import absorb, bad, good, served
+from served import absorb, bad, good, mode_page, mode_select, served
 
-from initiator import Initiator
 from vscsi.native import lib as abi
 from vscsi.scsi import cdb, mode, sense
 from vscsi.scsi.sense import MODE_PARAMETERS_CHANGED
-
-
-def page(initiator: Initiator, row: mode.Page, pc: int = 0) -> bytes:
-    raw = cdb.MODE_SENSE_6.build(dbd=1, pc=pc, page_code=row.code, allocation_length=255)
-    return good(initiator, raw, data_in=255)[4:]
-
-
-def change(initiator: Initiator, row: mode.Page, *, sp: int = 0, **values: int) -> None:
-    data = bytearray(page(initiator, row))
-    row.layout.put(data, values)
-    data = bytes(4) + data
-    good(initiator, cdb.MODE_SELECT_6.build(pf=1, sp=sp, parameter_list_length=len(data)), data)
 
 
 def test_software_write_protection_and_sense_format(tmp_path: Path) -> None:
@@ -28,18 +15,18 @@ def test_software_write_protection_and_sense_format(tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.write_bytes(bytes(1 << 20))
     with served(tmp_path, f"0={image}", initiators=2) as (_, (one, two)):
-        change(one, mode.CONTROL, swp=1)
+        mode_select(one, mode.CONTROL, swp=1)
         assert absorb(two) == [MODE_PARAMETERS_CHANGED.code & 0xFFFF]
         assert absorb(one) == []
         for initiator in (one, two):
             done = bad(initiator, write, sense.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED, bytes(512))
             assert done.sense[0] == 0x70
-        change(two, mode.CONTROL, d_sense=1)
+        mode_select(two, mode.CONTROL, d_sense=1)
         done = bad(two, write, sense.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED, bytes(512))
         assert done.sense[0] == 0x72
         assert one.task_management(abi.SRP_TMF_LUN_RESET, 0) == abi.SRP_RESP_COMPLETE
         absorb(one)
-        assert page(one, mode.CONTROL) == page(one, mode.CONTROL, pc=2), "nothing was saved"
+        assert mode_page(one, mode.CONTROL) == mode_page(one, mode.CONTROL, pc=2), "nothing was saved"
         good(one, write, bytes(512))
 
 
@@ -47,12 +34,12 @@ def test_saved_values_reach_the_native_core_of_the_next_target(tmp_path: Path) -
     image = tmp_path / "image"
     image.write_bytes(bytes(1 << 20))
     with served(tmp_path, f"0={image}") as (_, (one,)):
-        change(one, mode.CONTROL, sp=1, swp=1, d_sense=1)
-        change(one, mode.CACHING, wce=0)
+        mode_select(one, mode.CONTROL, sp=1, swp=1, d_sense=1)
+        mode_select(one, mode.CACHING, wce=0)
     with served(tmp_path, f"0={image}") as (_, (one,)):
         done = bad(one, cdb.WRITE_16.build(transfer_length=1), sense.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED, bytes(512))
         assert done.sense[0] == 0x72
-        assert page(one, mode.CACHING)[2] == 4, "was not saved"
+        assert mode_page(one, mode.CACHING)[2] == 4, "was not saved"
 
 
 def test_turning_the_write_cache_off_makes_earlier_writes_durable(tmp_path: Path) -> None:
@@ -64,7 +51,7 @@ def test_turning_the_write_cache_off_makes_earlier_writes_durable(tmp_path: Path
         unit.store.flush = lambda: (flushes.append(1), flush())
         good(one, cdb.WRITE_10.build(lba=3, transfer_length=1), b"x" * 512)
         assert not flushes
-        change(one, mode.CACHING, wce=0)
+        mode_select(one, mode.CACHING, wce=0)
         assert flushes == [1]
         good(one, cdb.WRITE_10.build(lba=4, transfer_length=1), b"y" * 512)
         assert flushes == [1], "writes are durable by themselves now"
