@@ -30,7 +30,7 @@ help:
 	@echo 'make model              every state of ring, task set and range locks, large bounds; SCHEDULES=1000 through the C'
 	@echo 'make crash              every crash point of long random loads and of file systems (CRASH_COMMANDS=2000 each)'
 	@echo 'make conformance        libiscsi'\''s tests through the SG_IO door on every kind of LUN (ARGS="--test Sanitize.*")'
-	@echo 'make fuzz               the fuzz tests, again and again with new seeds, for TIME=60 seconds'
+	@echo 'make fuzz               the fuzz tests with new seeds for TIME=60 seconds, then each fuzz target in C (libFuzzer)'
 	@echo 'make bench              bench/compare.py (ARGS="--quick")'
 	@echo 'make pictures           draw the pictures in docs/ from docs/bench.json'
 	@echo 'make clean              remove everything that was built or installed here'

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Mistakes that a peer could profit from, for tests that the fuzz targets see them: file, text, what replaces it.
+
+Knows lines of the product's C; test_native_fuzz.py puts each into a copy of it.
+"""
+
+Mistake = tuple[str, str, str]
+
+RING, GRANT = "vscsi/native/ring.h", "vscsi/native/grant.c"
+SRP, SRP_BUFFER, BLKIF = "target/native/srp.c", "target/native/srp_buffer.c", "target/native/blkif.c"
+BUFFER, CHECKS = "target/native/buffer.c", "target/native/checks.c"
+
+MISTAKES: dict[str, dict[str, Mistake]] = {
+    "target": {
+        "indexes are not checked": (RING, "n > r->nr_ents || prod - r->rsp_published > r->nr_ents", "0"),
+        "an IU is longer than its slot": (SRP, "nbytes > SLOT || sizeof cmd->cdb + add_cdb > VSCSI_CDB_MAX", "0"),
+        "inline counts are not held against the table": (
+            SRP_BUFFER,
+            "table_nbytes % DESCRIPTOR || table_nbytes / DESCRIPTOR < count",
+            "0",
+        ),
+        "an indirect request has any number of segments": (
+            BLKIF,
+            "left == 0 || left > most || left > BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST * BLKIF_SEGS_PER_INDIRECT_PAGE",
+            "left == 0",
+        ),
+        "the opcode is read from the slot again": (
+            BLKIF,
+            "task->operation = r->operation;",
+            "task->operation = vscsi_load_acquire(slot) & 0xff;",
+        ),
+        "read-only grants are written to": (GRANT, "write && e.flags & GTF_READONLY", "0"),
+        "a frame outside the memory is mapped": (GRANT, "        if (!page)\n            return -EFAULT;\n", ""),
+        "a page is not given back": (
+            BUFFER,
+            "k < b->runs[i].pages; k++)\n            vscsi_mapper_unmap",
+            "k + 1 < b->runs[i].pages; k++)\n            vscsi_mapper_unmap",
+        ),
+        "a command is answered twice": (
+            SRP,
+            "    write_code(task, SRP_RESP_COMPLETE);\n",
+            "    write_code(task, SRP_RESP_COMPLETE);\n    write_code(task, SRP_RESP_COMPLETE);\n",
+        ),
+        "an overlapped command is not answered": (
+            SRP,
+            "    case ENTER_OVERLAPPED:\n        end_early(task, VT_SENSE_OVERLAPPED_COMMANDS_ATTEMPTED);\n",
+            "    case ENTER_OVERLAPPED:\n        vt_task_release(task);\n",
+        ),
+        "a hidden unit is found": (CHECKS, "& VT_ACCESS_HIDDEN ? NULL : lu", "& VT_ACCESS_HIDDEN ? lu : lu"),
+        "blocks are not checked": (CHECKS, "task->lba > capacity || task->blocks > capacity - task->lba", "0"),
+    },
+}

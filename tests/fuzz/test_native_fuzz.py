@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The fuzz targets in C without their fuzzer: everything they have met so far, and random changes of it, under ASan.
+
+Knows how to run a program; what is promised stands in tests/fuzz/native.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fuzz.mistakes import MISTAKES
+from fuzz.programs import ROOT, TARGETS, FuzzTarget, environment, pack, replayer, unpack
+
+LONG = os.environ.get("VSCSI_FUZZ") == "long"
+MUTATIONS = 50000 if LONG else 1500
+CASES = [(name, mistake) for name, mistakes in MISTAKES.items() for mistake in mistakes]
+SHOWN = CASES if os.environ.get("VSCSI_FUZZ_MISTAKES") == "all" else []
+targets = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiler():
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is not installed")
+
+
+def replay(program: Path, folder: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    command = [str(program), *map(str, arguments)]
+    env = environment() | {"UBSAN_OPTIONS": "print_stacktrace=1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env, check=False)
+
+
+@targets
+def test_corpus_and_mutations_of_it(target: FuzzTarget, tmp_path: Path):
+    inputs = target.inputs()
+    assert inputs, "no corpus"
+    seed = int.from_bytes(os.urandom(4)) if LONG else 1
+    done = replay(replayer(target), tmp_path, "-m", MUTATIONS, "-s", seed, *inputs)
+    broken = tmp_path / "broken.bin"
+    assert done.returncode == 0, f"{done.stderr}\nseed {seed}; {broken.read_bytes().hex() if broken.exists() else ''}"
+    print(done.stdout)
+
+
+@targets
+def test_corpus_is_small_and_in_order(target: FuzzTarget):
+    packed = target.inputs()[0]
+    assert packed.stat().st_size < 300_000
+    inputs = list(unpack(packed))
+    assert len(inputs) > 50
+    assert pack(inputs) == packed.read_bytes()
+
+
+def changed(folder: Path, target: FuzzTarget, file: str, old: str, new: str) -> Path:
+    """A copy of the product's C with one text replaced."""
+    for name in target.folders:
+        shutil.copytree(ROOT / name, folder / name)
+    text = (folder / file).read_text()
+    assert text.count(old) == 1, f"{file} no longer holds {old!r} once"
+    (folder / file).write_text(text.replace(old, new))
+    return folder
+
+
+@pytest.mark.parametrize(("name", "mistake"), SHOWN)
+def test_a_mistake_would_be_found(name: str, mistake: str, tmp_path: Path):
+    """VSCSI_FUZZ_MISTAKES=all: every one of them; each has to be compiled."""
+    target = TARGETS[name]
+    root = changed(tmp_path / "product", target, *MISTAKES[name][mistake])
+    program = replayer(target, root)
+    try:
+        done = replay(program, tmp_path, "-m", 20000, *target.inputs())
+    finally:
+        program.unlink()
+    assert done.returncode != 0, "nothing was found"
