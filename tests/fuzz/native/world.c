@@ -128,6 +128,7 @@ struct peer_channel *world_channel(uint32_t index)
         .lu = (uint32_t)world.lus[world.persistent & 4 ? LUN_BIG_BLOCKS : LUN_SHARED],
         .readonly = world.persistent >> 3 & 1, .max_indirect_segments = 64, .barrier = 1, .flush = 1, .discard = 1,
     };
+    loop_round(world.loop);     /* a new channel waits until loops have opened their letters */
     int id = vt_channel_add(world.target, &config);
     close(ends[1]);
     PROMISE(id >= 0, "no channel: %d", id);
