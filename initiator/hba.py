@@ -240,6 +240,21 @@ class SrpChannel:
     def alive(self) -> bool:
         return not self.ring.error
 
+    def _say_goodbye(self) -> bool:
+        if not self.alive or self.session.state is not srp.State.LIVE:
+            return False
+        data = self.session.send(srp.ILogout(tag=LOGOUT_TAG))
+        if self.tap is not None:
+            self.tap.logout()
+        return int(lib.vi_channel_send(self.c, data, len(data))) == 0
+
+    def abandon(self, rc: int) -> None:
+        """Logs out without waiting for anything: what is outstanding fails with `rc`. `leave` is still due."""
+        with self._reverse_lock:
+            if not self._closing:
+                self._say_goodbye()
+        self.ring.fail(rc)
+
     def leave(self, *, orderly: bool = True) -> None:
         """Logs out and closes the device, as far as the target plays along; takes memory back. Idempotent."""
         with self._reverse_lock:
@@ -249,12 +264,8 @@ class SrpChannel:
         ring = getattr(self, "ring", None)
         reverse = getattr(self, "reverse", None)
         if ring is not None:
-            if orderly and self.alive and self.session.state is srp.State.LIVE:
-                data = self.session.send(srp.ILogout(tag=LOGOUT_TAG))
-                if self.tap is not None:
-                    self.tap.logout()
-                if lib.vi_channel_send(self.c, data, len(data)) == 0:
-                    self._await(_LEAVING, LOGOUT_SECONDS)  # else our states might overtake the IU
+            if orderly and self._say_goodbye():
+                self._await(_LEAVING, LOGOUT_SECONDS)  # else our states might overtake the IU
             ring.fail(-errno.ESHUTDOWN)
         unmapped = self._close_device()
         if self.tap is not None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """`Initiator`: one connection, one I_T nexus, one or more SRP channels; commands in, `Done` out. Any thread.
 
-Buffers are the library's: data is copied in once and out once. What times out is escalated: ABORT TASK, then LOGICAL
-UNIT RESET, then logout. Nothing is ever sent twice; what is safe to repeat is known one floor up, in initiator.lun.
-How a nexus is lost and comes back is initiator.nexus's.
+Buffers are the library's: data is copied in once and out once. What times out is initiator.escalation's. Nothing is
+ever sent twice; what is safe to repeat is known one floor up, in initiator.lun. How a nexus is lost and comes back is
+initiator.nexus's.
 """
 
 import errno
@@ -11,7 +11,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from initiator.done import Done, PeerInfo
-from initiator.errors import CommandTimeout, TransportError, transport_error
+from initiator.errors import CommandTimeout, transport_error
+from initiator.escalation import TMF_SECONDS
 from initiator.hba import SrpChannel
 from initiator.link import Link
 from initiator.native import ffi, lib
@@ -34,10 +35,7 @@ RESET = 0x29
 POWER_LOST = (0x00, 0x01, 0x02, 0x04)
 """Their ASCQs that may mean a volatile write cache was lost; 29h/03h and 29h/07h do not."""
 
-TMF_SECONDS = 5.0
-GRACE_SECONDS = 0.2
 TAG_RING_SHIFT = 42
-NAMES = {lib.SRP_TMF_ABORT_TASK: "ABORT TASK", lib.SRP_TMF_LUN_RESET: "LOGICAL UNIT RESET"}
 
 DataIn = int | bytearray | memoryview
 
@@ -206,7 +204,7 @@ class Initiator(Nexus):
         ring, call = request.channel.ring, request.call
         rc = ring.run(call, seconds)
         if rc == -errno.ETIMEDOUT and call.completion.tag:
-            rc = self._escalate(request, lun, seconds)
+            rc = self.escalation.run(request, seconds)
         elif rc == -errno.ETIMEDOUT:
             self.free(request, lost=False)
             raise CommandTimeout(f"no credit for the command within {seconds:g} s; it was not sent")
@@ -218,30 +216,6 @@ class Initiator(Nexus):
         if done.error is not None:
             raise done.error
         return done
-
-    def _escalate(self, request: Request, lun: int, seconds: float) -> int:
-        """Gets a command back that has not been answered: 0 if it ended with an answer of its own after all."""
-        ring, call = request.channel.ring, request.call
-        tag = int(call.completion.tag)
-        if request.channel.tap is not None:
-            request.channel.tap.sent_as(request.tapped, tag)
-        for function in (lib.SRP_TMF_ABORT_TASK, lib.SRP_TMF_LUN_RESET):
-            log.warning("lun %d: no answer within %g s: %s of tag %#x", lun, seconds, NAMES[function], tag)
-            try:
-                code = self._manage(request.channel, function, lun, tag, min(TMF_SECONDS, max(seconds, 0.1)))
-            except TransportError as error:
-                log.warning("lun %d: %s: %s", lun, NAMES[function], error)
-                code = -1
-            if ring.wait(call, GRACE_SECONDS if code == lib.SRP_RESP_COMPLETE else 0) == 0:
-                if call.completion.error == 0:
-                    return 0
-                self.finish(request, call.completion)
-                raise CommandTimeout(f"lun {lun}: no answer within {seconds:g} s; {NAMES[function]} ended the command")
-        log.warning("lun %d: the target does not end the command: giving up the channel", lun)
-        ring.fail(-errno.ETIMEDOUT)
-        if ring.wait(call, 0) == 0:
-            self.finish(request, call.completion)
-        raise CommandTimeout(f"lun {lun}: no answer within {seconds:g} s, nor to task management; channel closed")
 
     # ---- many at once ----
 
@@ -276,11 +250,12 @@ class Initiator(Nexus):
         link = self.hold(timeout)
         try:
             channel = next((c for c in link.channels if tag and c.ring.frame == tag >> TAG_RING_SHIFT), None)
-            return self._manage(channel or self.pick(link), function, lun, tag, timeout)
+            return self.manage(channel or self.pick(link), function, lun, tag, timeout)
         finally:
             link.users.leave()
 
-    def _manage(self, channel: SrpChannel, function: int, lun: int, tag: int, timeout: float) -> int:
+    def manage(self, channel: SrpChannel, function: int, lun: int, tag: int, timeout: float) -> int:
+        """The same on one channel."""
         completion = ffi.new("struct vi_completion *")
         tapped = channel.tap.manage(function, lun, tag) if channel.tap is not None else 0
         rc = lib.vi_task_management(channel.c, function, lun_.encode(lun), tag, completion, int(timeout * 1000) or 1)

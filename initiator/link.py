@@ -101,6 +101,13 @@ class Link:
         for channel in self.channels:
             channel.leave()
 
+    def abandon(self, rc: int) -> None:
+        """I_T nexus loss by our own wish: out of all channels, without waiting; what is outstanding fails with `rc`."""
+        for channel in self.channels:
+            channel.ring.on_dead = None  # it is one loss
+            channel.abandon(rc)
+        self.look()
+
     def end(self, *, orderly: bool, abandon: Callable[["Link"], None] | None = None) -> None:
         """Lets everything go once its users have. `abandon`: takes completions that nobody waits for. Idempotent."""
         if not self.users.begin_end():

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from initiator.buffers import Buffers
 from initiator.errors import InitiatorError, transport_error
+from initiator.escalation import Escalation
 from initiator.hba import SrpChannel
 from initiator.link import Link
 from initiator.native import lib
@@ -66,6 +67,7 @@ class Nexus:
         self.power_losses: collections.Counter[int] = collections.Counter()
         """Unit attentions so far, by LUN, that mean a volatile write cache may have been lost."""
         self.queue = Queue(self)  # type: ignore[arg-type]
+        self.escalation = Escalation(self)  # type: ignore[arg-type]
         self.recovery = Recovery(self._again, policy_of(reconnect), "nexus")
         self._connect()
 

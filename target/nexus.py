@@ -116,14 +116,17 @@ class NexusRegistry:
             self._attention(nexus.index, UA_NEXUS_LOSS)
         nexus.established = True
 
+    def lose(self, nexus: Nexus) -> None:
+        """I_T nexus loss, though commands of its old channels have not ended: they do not count any more."""
+        for hook in self.on_loss if nexus.established else ():
+            hook(nexus)
+
     def leave(self, nexus: Nexus, channel: NexusChannel) -> None:
         """The channel has stopped, or its login failed. The last one to go is an I_T nexus loss."""
         nexus.channels.remove(channel)
         if nexus.channels:
             return
-        if nexus.established:
-            for hook in self.on_loss:
-                hook(nexus)
+        self.lose(nexus)
         # Last in the list: idle for the shortest time.
         self._known[nexus.key] = self._known.pop(nexus.key)
         idle = self._idle()

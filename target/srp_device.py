@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("vscsi.target")
 
 SLOT_NBYTES = shared.VSCSI_SRP_SLOT
+LOGIN_SECONDS = 1.0
+"""How long a login waits for commands of the channels it ends; their writes keep their blocks after that, too."""
 
 
 class SrpDevice(Device):
@@ -43,6 +45,8 @@ class SrpDevice(Device):
         self.nodes: SrpInitiatorNodes | None = None
         self.slots = 0
         self.request_limit = 0
+        self.stuck = False
+        """It stops, and its last commands are not waited for any more."""
         self._awaited: set[SrpDevice] | None = None
         self._login: srp.LoginReq | None = None
         self._result = 0
@@ -73,7 +77,7 @@ class SrpDevice(Device):
         self._reverse = shared_ffi.new("struct vscsi_front_ring *")
         check(shared.vscsi_ring_front(self._reverse, reverse.address, 1, SLOT_NBYTES, 0), "reverse ring")
 
-        self.session = srp.TargetSession()
+        self.session, self.stuck = srp.TargetSession(), False
         self._login = self._awaited = self._logout_reason = None
         self.nodes, self.slots = nodes, shared.vscsi_ring_capacity(ring.pages, SLOT_NBYTES)
         config = self.server.ffi.new("struct vt_channel_config *")
@@ -141,12 +145,25 @@ class SrpDevice(Device):
         results = (shared.SRP_MULTICHAN_MAINTAINED, shared.SRP_MULTICHAN_TERMINATED)
         self._result = results[single] if others else shared.SRP_MULTICHAN_NO_CHAN
         # Tasks of channels that end must be over before the new one can send any.
-        self._awaited = {channel for channel in self.nexus.channels if channel is not self}
+        self._awaited = {channel for channel in self.nexus.channels if channel is not self and not channel.stuck}
         if not single:
             self._awaited = {channel for channel in self._awaited if channel.stopping}
         for channel in list(self._awaited):
             if not channel.stopping:
                 channel.log_out(shared.SRP_TLO_MULTI_CHANNEL, "ended by a new login of its initiator")
+        if self._awaited:
+            self.server.later(LOGIN_SECONDS, lambda: self._login_anyway(request))
+        self._login_when_alone()
+
+    def _login_anyway(self, request: srp.LoginReq) -> None:
+        """A stuck store of one logical unit shall not keep its initiator from the others."""
+        if self._login is not request or self.nexus is None or not self._awaited:
+            return
+        log.warning("%s: commands of an earlier login have not ended: not waited for any longer", self)
+        for channel in self._awaited:
+            channel.stuck = True
+        self._awaited = set()
+        self.server.nexuses.lose(self.nexus)
         self._login_when_alone()
 
     def _book(self, nexus: Nexus | None) -> None:

@@ -16,8 +16,8 @@ static struct vt_task **tag_bucket(struct vt_lu *lu, uint32_t nexus, uint64_t ta
 struct vt_task *vt_set_find(struct vt_lu *lu, uint32_t nexus, uint64_t tag)
 {
     for (struct vt_task *task = *tag_bucket(lu, nexus, tag); task; task = task->tag_next)
-        if (task->tag == tag && task->nexus == nexus)
-            return task;
+        if (task->tag == tag && task->nexus == nexus && atomic_load(&task->channel->state) < CHANNEL_STOPPING)
+            return task;    /* tags of a channel that stops are free: its initiator may log in before they have ended */
     return NULL;
 }
 

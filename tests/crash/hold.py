@@ -61,8 +61,8 @@ class Holding:
 
 
 @contextlib.contextmanager
-def holding(folder: Path, lun: str = "", *, options: tuple[str, ...] = ()) -> Iterator[Holding]:
-    """Serves a new `disk.img` there as LUN 0."""
+def holding(folder: Path, lun: str = "", *more: str, options: tuple[str, ...] = ()) -> Iterator[Holding]:
+    """Serves a new `disk.img` there as LUN 0, and `more` LUNs."""
     (folder / "hold.c").write_text(SOURCE)
     words = [tool("gcc"), "-shared", "-fPIC", "-O1", "-o", folder / "hold.so", folder / "hold.c"]
     subprocess.run(words, check=True)
@@ -72,7 +72,8 @@ def holding(folder: Path, lun: str = "", *, options: tuple[str, ...] = ()) -> It
         patch.setenv("LD_PRELOAD", " ".join(filter(None, (os.environ.get("LD_PRELOAD"), str(folder / "hold.so")))))
         patch.setenv("HOLD_TOLD", str(folder / "told"))
         patch.setenv("HOLD_GATE", str(folder / "gate"))
-        target = Target(folder, f"0={folder / 'disk.img'},size=8M{lun}", options=("--engine", "pool", *options))
+        luns = f"0={folder / 'disk.img'},size=8M{lun}", *more
+        target = Target(folder, *luns, options=("--engine", "pool", *options))
     made = Holding(folder, target)
     try:
         yield made

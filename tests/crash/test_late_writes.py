@@ -104,3 +104,30 @@ def test_what_is_sent_again_is_not_overtaken_by_what_was_sent_first(kind, tmp_pa
         one.disk.write(5, NEW)
         assert one.disk.read(5, 1) == NEW
         one.session.close()
+
+
+def test_a_stuck_write_keeps_its_initiator_from_nothing_else(tmp_path, caplog):
+    """Every step of escalation fails; a login is let in all the same, and only the blocks of that write wait."""
+    caplog.set_level("WARNING", "vscsi.initiator")
+    with holding(tmp_path, "", "1=mem:1M", options=("--loops", "2")) as held:
+        one = same_port(held.target.socket, QUICK)
+        other = one.session.lun(1)
+        other.write(0, BESIDE)
+        one.disk.read(5, 1)
+        one.session.timeout = 0.3
+        writer, _ = in_thread(one.disk.write, 5, OLD)
+        held.wait()
+        writer.join(SECONDS)
+        one.session.timeout = SECONDS
+        assert other.read(0, 1) == BESIDE
+        one.disk.write(9, BESIDE)
+        assert one.disk.read(9, 1) == BESIDE
+        late, _ = in_thread(one.disk.write, 5, NEW)
+        other.write(0, NEW)
+        held.let_go()
+        late.join(SECONDS)
+        assert one.disk.read(5, 1) == NEW
+        one.session.close()
+    for step in ("ABORT TASK of tag", "LOGICAL UNIT RESET of tag", "logging out", "connected again"):
+        assert step in caplog.text
+    assert held.target.log.read_text().count("have not ended") == 1
