@@ -208,7 +208,8 @@ static void blkif_start(struct vt_task *task)
     task->blocks = task->nbytes / lu->block_nbytes;
     task->fua = task->operation == BLKIF_OP_WRITE_BARRIER;
     task->steps = task->nbytes ? row->steps : row->steps & (uint8_t)~STEP_IO;
-    vt_media_start(task);
+    if (vt_sched_pass(task))
+        vt_media_start(task);
 }
 
 static void blkif_take(struct vt_task *task, const void *slot)

@@ -3,7 +3,7 @@
  * The private structures of the target's C half, and who may touch what.
  * A loop owns its channels, their tasks and its engine; an LU's task set is shared by all loops and kept by its lock;
  * the queue of slow commands, the event queue and the waiters for ranges have locks of their own.
- * Order of locks: control, LU, slow, range, mailbox.
+ * Order of locks: control, LU, slow, range, scheduler, mailbox.
  * Knows no command fact and no policy.
  */
 #ifndef VSCSI_CORE_H
@@ -115,6 +115,9 @@ struct vt_loop {
     uint32_t quiet_channels;            /* unwatched for a while: they kicked without work */
     bool spinning;
     bool retry;                         /* look at scratch_wait again */
+    struct vt_task *delayed_first;      /* what simulated disks are busy with, by the time when they are done */
+    struct vt_task *delayed_last;
+    _Atomic uint64_t sched_ns;          /* when a limit may let somebody at a device; UINT64_MAX: never */
     uint64_t moved_ns;                  /* when it last left a CPU to a peer */
     uint8_t *table;                     /* private copy of indirect tables and pages */
     clockid_t cpu_clock;
@@ -163,6 +166,8 @@ struct vt_target {
     pthread_mutex_t range_lock;
     pthread_cond_t range_cond;
     uint64_t range_changes;             /* of anything that a waiter for a range may wait for */
+    _Atomic(struct vt_sched *) scheds[VT_MAX_LUS];
+    _Atomic uint32_t nr_scheds;
 };
 
 /* Counters that one loop writes and Python reads. */
@@ -275,6 +280,7 @@ void vt_result_code(struct vt_task *task, uint32_t code);
 
 /* media.c */
 void vt_media_start(struct vt_task *task);
+void vt_media_go(struct vt_task *task);
 void vt_media_done(struct vt_task *task);
 void vt_media_slow_done(struct vt_task *task);
 void vt_media_immed(struct vt_lu *lu, struct vt_loop *loop);
@@ -313,6 +319,25 @@ static inline bool vt_range_pass(struct vt_task *task)
     atomic_store_explicit(&task->extent, EXTENT_KNOWN, memory_order_release);
     return true;
 }
+
+/* sched.c */
+bool vt_sched_enter(struct vt_task *task);
+void vt_sched_leave(struct vt_task *task);
+bool vt_sched_abort(struct vt_task *task);
+void vt_sched_tick(struct vt_target *t, uint64_t now_ns);
+void vt_sched_stop(struct vt_target *t);
+void vt_sched_free(struct vt_sched *s);
+
+/* Its position and size are known: false if the task has to wait for its turn at the device; it begins anew then. */
+static inline bool vt_sched_pass(struct vt_task *task)
+{
+    return __builtin_expect(!atomic_load_explicit(&task->lu->sched, memory_order_relaxed), 1) || vt_sched_enter(task);
+}
+
+/* sched_disk.c */
+void vt_disk_wait(struct vt_task *task);
+uint64_t vt_disk_due(struct vt_loop *loop, uint64_t now_ns);
+void vt_disk_cancel(struct vt_loop *loop);
 
 /* slow.c */
 bool vt_slow_queue(struct vt_task *task);

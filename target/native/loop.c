@@ -75,6 +75,8 @@ void vt_loop_wait_scratch(struct vt_loop *loop, struct vt_task *task)
     /* Whoever holds scratch may wait for a range, so nobody who wants a range may wait for this one. */
     if (task->in_set)
         vt_range_drop(task, EXTENT_LOOK);
+    if (task->sched)
+        vt_sched_leave(task);
     struct vt_task **end = &loop->scratch_wait;
     while (*end)
         end = &(*end)->q_next;
@@ -127,12 +129,14 @@ static bool reap(struct vt_loop *loop)
 
 static bool run_ready(struct vt_loop *loop)
 {
-    bool any = loop->ready_first != NULL;
-    for (struct vt_task *task; (task = loop->ready_first);) {
-        loop->ready_first = task->q_next;
-        if (!loop->ready_first)
-            loop->ready_last = NULL;
-        vt_task_resume(task);
+    /* What these make ready has its turn in the next pass: others, and the responses, wait. */
+    struct vt_task *ready = loop->ready_first;
+    bool any = ready != NULL;
+    loop->ready_first = loop->ready_last = NULL;
+    while (ready) {
+        struct vt_task *next = ready->q_next;
+        vt_task_resume(ready);
+        ready = next;
     }
     if (loop->retry) {
         loop->retry = false;
@@ -164,6 +168,7 @@ static void cancel_aborted(struct vt_loop *loop)
             }
         }
     }
+    vt_disk_cancel(loop);
 }
 
 static bool serve_channels(struct vt_loop *loop)
@@ -217,13 +222,29 @@ static bool rest(struct vt_loop *loop)
     return more;
 }
 
+static uint64_t look_at_limits(struct vt_loop *loop, uint64_t now_ns)
+{
+    if (atomic_load(&loop->sched_ns) <= now_ns) {
+        atomic_store(&loop->sched_ns, UINT64_MAX);
+        vt_sched_tick(loop->target, now_ns);
+    }
+    uint64_t at_ns = atomic_load(&loop->sched_ns);
+    return at_ns == UINT64_MAX || at_ns > now_ns ? at_ns - now_ns : 0;
+}
+
 /* When the loop must wake by itself, in ns from now. */
 static uint64_t timers(struct vt_loop *loop)
 {
     uint64_t next = UINT64_MAX;
-    if (!loop->quiet_channels && !loop->tmfs_waiting)
+    bool limits = atomic_load(&loop->sched_ns) != UINT64_MAX;
+    if (!loop->quiet_channels && !loop->tmfs_waiting && !loop->delayed_first && !limits)
         return next;
     uint64_t now = vscsi_now_ns();
+    if (limits)
+        next = look_at_limits(loop, now);
+    uint64_t due = vt_disk_due(loop, now);
+    if (due < next)
+        next = due;
     for (uint32_t i = 0; i < loop->nr_channels; i++) {
         struct vt_channel *channel = loop->channels[i];
         if (channel->quiet_until_ns) {
@@ -315,7 +336,7 @@ static void serve(struct vt_loop *loop)
         }
         end_spin(loop);
         uint64_t timeout = timers(loop);
-        if (loop->dirty || rest(loop))
+        if (loop->dirty || loop->ready_first || rest(loop))
             continue;
         go_to_sleep(loop, timeout);
         vscsi_spin_reset(&spin);

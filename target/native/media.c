@@ -205,8 +205,19 @@ void vt_media_start(struct vt_task *task)
 {
     task->by_python = vscsi_load_relaxed(&task->lu->flags) & (VT_LU_SLOW_STORE | VT_LU_PROTECTED | VT_LU_FAULTS) &&
                       !task->discard;
-    if (vt_range_pass(task))
+    if (!vt_range_pass(task))
+        return;
+    bool simulated = atomic_load_explicit(&task->lu->disk, memory_order_relaxed) && !task->by_python;
+    if (__builtin_expect(simulated, 0) && task->steps & STEP_IO)
+        vt_disk_wait(task);
+    else
         next_step(task);
+}
+
+/* Nothing is left to wait for. */
+void vt_media_go(struct vt_task *task)
+{
+    next_step(task);
 }
 
 void vt_media_done(struct vt_task *task)

@@ -138,6 +138,8 @@ bool vt_range_claim(struct vt_task *task)
     /* It begins anew when its turn comes, so it need not keep what others may want. */
     vt_buffer_unmap(task, &task->buf[BUF_OUT]);
     vt_buffer_unmap(task, &task->buf[BUF_IN]);
+    if (task->sched)
+        vt_sched_leave(task);
     return false;
 }
 

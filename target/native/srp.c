@@ -124,6 +124,9 @@ static uint64_t mappable(const struct vt_buffer *b)
 static void start_slow(struct vt_task *task)
 {
     task->ask = task->op;
+    /* READ and WRITE, whoever runs them, take turns: of other commands nobody knows here where they go. */
+    if (task->nbytes && !vt_sched_pass(task))
+        return;
     /* How much of it the CDB asks for only Python knows; no command moves more than this. */
     int rc = vt_srp_map(task, BUF_OUT, mappable(&task->buf[BUF_OUT]));
     if (rc == 0)
@@ -151,6 +154,8 @@ static void start_sync(struct vt_task *task)
 
 static void start_transfer(struct vt_task *task)
 {
+    if (!vt_sched_pass(task))
+        return;
     bool read = task->op == VT_OP_READ;
     int rc = vt_srp_map(task, read ? BUF_IN : BUF_OUT, task->nbytes);
     if (rc < 0) {
@@ -162,7 +167,8 @@ static void start_transfer(struct vt_task *task)
     vt_media_start(task);
 }
 
-static void srp_start(struct vt_task *task)
+/* Whether the command may go on; otherwise it has been ended. */
+static bool admit(struct vt_task *task)
 {
     struct vt_cause cause;
     uint8_t status;
@@ -171,15 +177,23 @@ static void srp_start(struct vt_task *task)
         if (status == CHECK_CONDITION)
             vt_result_sense(task, &cause);
         vt_task_end(task);
-        return;
+        return false;
     }
     if (task->op == VT_OP_WRITE && task->buf[BUF_OUT].described < task->nbytes) {
         /* Nothing is written of a command whose data did not come whole. */
         task->result.data_out_nbytes = task->nbytes;
         vt_result_code(task, VT_SENSE_INVALID_FIELD_IN_COMMAND_IU);
         vt_task_end(task);
-        return;
+        return false;
     }
+    return true;
+}
+
+static void srp_start(struct vt_task *task)
+{
+    /* What has changed since it was let in does not end it: it was checked before it waited for its turn. */
+    if (__builtin_expect(!task->sched, 1) && !admit(task))
+        return;
     if (task->op == VT_OP_SLOW || vscsi_load_relaxed(&task->lu->flags) & VT_LU_SLOW_STORE) {
         uint32_t cached = task->lu ? vscsi_load_relaxed(&task->lu->flags) & VT_LU_WRITE_CACHE : 0;
         task->fua |= task->op == VT_OP_WRITE && !cached;

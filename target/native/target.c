@@ -26,6 +26,7 @@ static int make_loop(struct vt_target *t, uint32_t index)
     struct vt_loop *loop = &t->loops[index];
     loop->target = t;
     loop->index = index;
+    loop->sched_ns = UINT64_MAX;
     pthread_mutex_init(&loop->mail_lock, NULL);
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     loop->channels = calloc(VT_MAX_CHANNELS, sizeof *loop->channels);
@@ -141,6 +142,7 @@ void vt_stop(struct vt_target *t)
     pthread_mutex_lock(&t->control);
     for (uint32_t i = 0; i < VT_MAX_LUS; i++)
         vt_range_forget(atomic_load(&t->lus[i]));
+    vt_sched_stop(t);
     t->joined = true;
     pthread_mutex_unlock(&t->control);
 }
@@ -181,6 +183,8 @@ void vt_free(struct vt_target *t)
         free_loop(&t->loops[i]);
     for (uint32_t i = 0; i < VT_MAX_LUS; i++)
         vt_lu_free(atomic_load(&t->lus[i]));
+    for (uint32_t i = 0; i < atomic_load(&t->nr_scheds); i++)
+        vt_sched_free(atomic_load(&t->scheds[i]));
     while (t->graveyard) {
         struct vt_lu *lu = t->graveyard;
         t->graveyard = lu->buried;

@@ -9,5 +9,6 @@
 #include "lu.cdef.h"
 #include "channel.cdef.h"
 #include "data.cdef.h"
+#include "sched.cdef.h"
 
 #endif

@@ -19,6 +19,7 @@
 #include "blockio.h"
 #include "grant.h"
 #include "ring.h"
+#include "sched_queue.h"
 
 enum {
     VT_INLINE_IOV = 12,
@@ -37,6 +38,7 @@ enum vt_task_state {
     TASK_DORMANT,       /* in the task set, waits for others; leaves this state under the LU's lock */
     TASK_READY,         /* enabled, on its way to its loop */
     TASK_PARKED,        /* enabled, but its blocks are locked: in the LU's list; leaves this state under its lock */
+    TASK_WAITING,       /* enabled, but its turn at the device has not come; leaves this state under the scheduler's lock */
     TASK_RUNNING,
     TASK_SLOW_QUEUED,   /* this and the next: under the slow queue's lock */
     TASK_SLOW_RUNNING,
@@ -143,6 +145,8 @@ struct vt_task {
     uint64_t ticket;                /* parked: its place among those who want blocks */
     uint64_t claim_lba;
     uint64_t claim_blocks;
+    uint64_t due_ns;                /* when the simulated disk is done with it */
+    struct vt_sched *sched;         /* has let it at the device, and is to be told of the end */
     uint32_t nexus;
     uint32_t attention;             /* the unit attention that it reports; taken from its queue */
     uint32_t desc_offset[2];
@@ -174,6 +178,7 @@ struct vt_task {
     struct bio bio;
     struct vt_event_node event;
     struct vt_result result;
+    struct sq_item turn;            /* at the device; the scheduler's while it has the task */
     union vt_iu iu;                 /* the private copy of the slot */
 };
 
@@ -240,6 +245,11 @@ struct vt_lu {
     uint64_t written;               /* counts writes begun and ended that are not durable by themselves */
     uint64_t synced;                /* value of `written` that the last good sync covers */
     uint64_t durable_running;       /* writes durable by themselves that have not ended: readable, not yet on the medium */
+
+    _Atomic(struct vt_sched *) sched;   /* of its device: set once; NULL: no turns are taken */
+    uint64_t sched_base;            /* where the LU begins on that */
+    _Atomic(struct vt_disk *) disk; /* simulated: set once */
+    uint64_t disk_base;
 
     pthread_mutex_t lock;
     pthread_cond_t idle;

@@ -181,6 +181,8 @@ void vt_set_abort(struct vt_lu *lu, struct vt_task *task)
         vt_range_abort(lu, task);
         return;
     }
+    if (vt_sched_abort(task))
+        return;
     vt_slow_abort(task);
     atomic_store(&task->channel->loop->cancel_wanted, true);
     vt_loop_wake(task->channel->loop);
@@ -218,6 +220,8 @@ void vt_task_resume(struct vt_task *task)
 {
     if (!block(task))
         vt_task_start(task);
+    else if (task->sched)
+        vt_sched_leave(task);
 }
 
 void vt_task_start(struct vt_task *task)
@@ -243,6 +247,8 @@ void vt_task_end(struct vt_task *task)
 {
     const struct vt_protocol_ops *ops = task->channel->ops;
     vt_tap_data_in(task);
+    if (__builtin_expect(task->sched != NULL, 0))
+        vt_sched_leave(task);
     /* Grants first: with the response in hand the initiator may take its pages back. */
     vt_buffer_unmap(task, &task->buf[BUF_OUT]);
     vt_buffer_unmap(task, &task->buf[BUF_IN]);

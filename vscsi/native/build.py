@@ -62,9 +62,9 @@ def _module(package: str, cdefs: list[str], *, include: cffi.FFI | None = None, 
 vscsi = _module("vscsi", ["abi.cdef.h", "native.cdef.h"], libraries=[])
 target = _module(
     "target",
-    ["target.cdef.h", "lu.cdef.h", "channel.cdef.h", "data.cdef.h"],
+    ["target.cdef.h", "lu.cdef.h", "channel.cdef.h", "data.cdef.h", "sched.cdef.h"],
     include=vscsi,
-    libraries=["uring", "pthread"],
+    libraries=["uring", "pthread", "m"],
 )
 initiator = _module("initiator", ["initiator.cdef.h", "../door/door.cdef.h"], include=vscsi, libraries=["pthread"])
 

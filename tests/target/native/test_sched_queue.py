@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Whose turn it is, by itself: the test is device and clock. What docs/scheduling.md promises, as properties."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from schedulers import MiB, config, share
+
+from target.native import ffi, lib
+
+RIDES = 1 << 62
+AGAIN = -11
+NEVER = (1 << 64) - 1
+OVERTAKERS = 128
+ADMIT = 0.05
+
+
+class Queue:
+    """The native queue, and what a test wants to know of it."""
+
+    def __init__(self, nexuses=4, **kw) -> None:
+        self.config = {"depth": 1, "rotational": 1, "quantum_us": 40000, **kw}
+        self.m = ffi.gc(lib.vt_sched_model_new(config(**self.config), nexuses), lib.vt_sched_model_free)
+        self.again = ffi.new("uint64_t *")
+        self.requests: dict[int, tuple[int, int, int]] = {}
+        self.waiting: set[int] = set()
+        self.running: set[int] = set()
+        self.riding: set[int] = set()
+        self.now = 1_000_000_000
+
+    def share(self, nexus, **kw) -> None:
+        assert lib.vt_sched_model_share(self.m, nexus, share(**kw)) == 0
+
+    def put(self, nexus, at, nbytes=4096, *, write=0, urgent=0) -> int:
+        number = int(lib.vt_sched_model_put(self.m, nexus, at, nbytes, write, urgent, self.now))
+        self.requests[number] = (nexus, at, nbytes)
+        self.waiting.add(number)
+        return number
+
+    def next(self) -> int | None:
+        number = int(lib.vt_sched_model_next(self.m, self.now, self.again))
+        if number == AGAIN:
+            return None
+        self.riding |= {number & ~RIDES} if number & RIDES else set()
+        number &= ~RIDES
+        self.waiting.remove(number)
+        self.running.add(number)
+        return number
+
+    def done(self, number, took_ns=5_000_000) -> None:
+        self.now += took_ns
+        self.running.remove(number)
+        assert lib.vt_sched_model_done(self.m, number, self.now) == 0
+
+    def drop(self, number) -> None:
+        self.waiting.remove(number)
+        assert lib.vt_sched_model_drop(self.m, number) == 0
+
+    def serve(self, count=1 << 30, took_ns=5_000_000) -> list[int]:
+        """Numbers in the order in which the device got them."""
+        order = []
+        while len(order) < count and (number := self.next()) is not None:
+            order.append(number)
+            self.done(number, took_ns)
+        return order
+
+    def keep(self, *, until_ns, took, depth=8, nexuses=(0, 1), place=None, nbytes=65536) -> Counter:
+        """Nexuses with `depth` requests each, all the time: requests served by nexus. `took`: ns of a request."""
+        rng, served, at = random.Random(4), Counter(), {n: n << 36 for n in nexuses}
+
+        def put(nexus):
+            at[nexus] += nbytes
+            self.put(nexus, place(rng) if place else at[nexus], nbytes)
+
+        for nexus in nexuses:
+            for _ in range(depth):
+                put(nexus)
+        head = 0
+        while self.now < until_ns and (number := self.next()) is not None:
+            nexus, where, size = self.requests[number]
+            self.done(number, took(head, where, size))
+            head = where + size
+            served[nexus] += 1
+            put(nexus)
+        return served
+
+
+def disk_ns(head, where, nbytes) -> int:
+    return (0 if head == where else 10_000_000) + nbytes * 7
+
+
+# ---- examples ----
+
+
+def test_nothing_waits():
+    q = Queue()
+    assert q.next() is None and q.again[0] == NEVER
+
+
+def test_the_elevator_goes_up_and_begins_anew():
+    q = Queue()
+    places = [50, 10, 90, 70, 30]
+    numbers = [q.put(0, MiB * place) for place in places]
+    first = q.serve(1)
+    assert first == [numbers[0]]  # it was idle: what comes first
+    assert [q.requests[n][1] // MiB for n in q.serve()] == [70, 90, 10, 30]
+
+
+def test_a_run_ahead_does_not_starve_what_lies_behind():
+    q = Queue()
+    q.put(0, 100 * MiB)
+    first = q.next()
+    behind = q.put(0, 0)
+    q.done(first)
+    for i in range(8):
+        q.put(0, 100 * MiB + 4096 + i * 4096)
+    served = []
+    for i in range(8, 300):
+        served.append(q.next())
+        q.done(served[-1], 1000)
+        q.put(0, 100 * MiB + 4096 + i * 4096)
+    assert served.index(behind) == OVERTAKERS
+
+
+def test_without_a_head_to_move_first_come_first_served():
+    q = Queue(rotational=0, depth=100)
+    numbers = [q.put(0, MiB * place) for place in (50, 10, 90, 70, 30)]
+    assert q.serve() == numbers
+
+
+def test_two_runs_are_not_cut_to_pieces():
+    q = Queue()
+    served, turns, last = Counter(), 0, None
+    for nexus in (0, 1):
+        for i in range(400):
+            q.put(nexus, (nexus << 36) + i * 65536, 65536)
+    for _ in range(400):
+        number = q.next()
+        nexus = q.requests[number][0]
+        turns += nexus != last
+        served[nexus] += 1
+        q.done(number, 500_000 if nexus == last else 10_000_000)
+        last = nexus
+    assert turns <= 8 and min(served.values()) > 120
+
+
+def test_an_idle_one_goes_first():
+    q = Queue()
+    for i in range(256):
+        q.put(0, i * 65536, 65536)
+    running = q.next()
+    polite = q.put(1, 1 << 40)
+    assert q.next() is None  # no run goes on while somebody waits who was idle
+    q.done(running)
+    assert q.next() == polite
+
+
+def test_head_of_queue_goes_first_and_counts():
+    q = Queue()
+    for i in range(10):
+        q.put(0, i * MiB)
+    urgent = [q.put(1, 0, urgent=1), q.put(0, 99 * MiB, urgent=1), q.put(1, MiB, urgent=1)]
+    q.now += 1
+    assert q.next() in urgent
+
+
+def test_limits_hold_head_of_queue_back_too():
+    q = Queue()
+    q.share(0, iops=10)
+    for i in range(3):
+        q.put(0, i * MiB, urgent=1)
+    assert len(q.serve()) < 3
+    q.now = q.again[0]
+    assert len(q.serve(took_ns=0)) >= 1
+
+
+def test_rides_are_bounded():
+    q = Queue()
+    for i in range(64):
+        q.put(0, i * 32768, 32768)
+    numbers = []
+    while (number := q.next()) is not None:
+        numbers.append(number)
+    assert len(numbers) == 8 and len(q.riding) == 7  # 256 KiB with the first
+    q.done(numbers[0])
+    assert q.next() is not None
+
+
+def test_reads_and_writes_do_not_ride_with_each_other():
+    q = Queue()
+    q.put(0, 0)
+    q.put(0, 4096, write=1)
+    assert q.next() is not None and q.next() is None
+
+
+def test_a_lifted_limit_is_forgotten():
+    q = Queue()
+    q.share(0, bytes_per_s=1024)
+    q.put(0, 0, 8 * MiB)
+    q.put(0, 16 * MiB, 8 * MiB)
+    q.done(q.next())
+    assert q.next() is None and q.again[0] > q.now + 8000 * 10**9
+    q.share(0, bytes_per_s=1 << 40)
+    assert q.next() is not None
+
+
+def test_what_a_limit_kept_from_somebody_is_not_given_to_him_later():
+    q = Queue()
+    q.share(0, iops=1)
+    for i in range(200):
+        q.put(0, i << 30)
+        q.put(1, (1000 + i) << 30)
+    for _ in range(60):
+        q.done(q.next(), 10_000_000)
+    q.share(0, iops=0)
+    served = Counter(q.requests[n][0] for n in q.serve(60, 10_000_000))
+    assert served[0] <= 40
+
+
+def test_one_long_request_is_not_held_against_its_nexus_for_ever():
+    q = Queue(nexuses=2)
+    q.put(0, 0)
+    q.put(1, 1 << 40)
+    q.done(q.next(), 3600 * 10**9)  # the device hung for an hour
+    served = q.keep(until_ns=q.now + 4 * 10**9, took=disk_ns)
+    assert min(served.values()) > 0.3 * max(served.values())
+
+
+@pytest.mark.parametrize("rotational", [0, 1])
+@pytest.mark.parametrize("ratio", [(1, 2, 4), (100, 100, 100), (10000, 5000, 100)])
+def test_shares_follow_weights(rotational, ratio):
+    q = Queue(rotational=rotational, depth=1 if rotational else 16)
+    for nexus, weight in enumerate(ratio):
+        q.share(nexus, weight=weight)
+    served = q.keep(
+        until_ns=q.now + 60 * 10**9,
+        took=lambda head, where, nbytes: 5_000_000,
+        nexuses=range(len(ratio)),
+        depth=16,
+        place=lambda rng: rng.randrange(1 << 24) * 4096,
+        nbytes=4096,
+    )
+    total = sum(served.values())
+    for nexus, weight in enumerate(ratio):
+        assert served[nexus] / total == pytest.approx(weight / sum(ratio), abs=0.02)
+
+
+def test_time_is_shared_not_bytes():
+    """A random reader and a sequential one get as much of the disk: the sequential one moves far more."""
+    q, busy, head = Queue(), Counter(), 0
+    rng = random.Random(1)
+    ends = {0: 0}
+    for _ in range(16):
+        q.put(0, ends[0], 65536)
+        ends[0] += 65536
+        q.put(1, rng.randrange(1 << 36, 1 << 37), 4096)
+    for _ in range(3000):
+        number = q.next()
+        nexus, where, size = q.requests[number]
+        took = disk_ns(head, where, size)
+        q.done(number, took)
+        busy[nexus] += took
+        head = where + size
+        if nexus:
+            q.put(1, rng.randrange(1 << 36, 1 << 37), 4096)
+        else:
+            q.put(0, ends[0], 65536)
+            ends[0] += 65536
+    assert busy[0] / busy[1] == pytest.approx(1, abs=0.1)
+
+
+# ---- properties ----
+
+requests = st.tuples(
+    st.just("put"), st.integers(0, 3), st.integers(0, 400), st.sampled_from([512, 4096, 65536]), st.integers(0, 9)
+)
+steps = st.lists(
+    st.one_of(
+        requests,
+        requests,
+        st.tuples(st.just("done"), st.integers(0, 99), st.integers(0, 30_000_000)),
+        st.tuples(st.just("done"), st.integers(0, 99), st.integers(0, 30_000_000)),
+        st.tuples(st.just("drop"), st.integers(0, 99)),
+        st.tuples(st.just("wait"), st.integers(0, 200_000_000)),
+        st.tuples(
+            st.just("share"), st.integers(0, 3), st.integers(1, 10000), st.sampled_from([0, 0, 5, 200]),
+            st.sampled_from([0, 0, 100_000]),
+        ),
+        st.tuples(st.just("depth"), st.integers(1, 5)),
+    ),
+    max_size=120,
+)  # fmt: skip
+
+
+@settings(max_examples=150)
+@given(steps, st.integers(0, 1), st.integers(1, 4))
+def test_every_schedule(script, rotational, depth):
+    """Work-conserving, no more than the depth, nothing twice or lost, nothing passed by too many, and it all ends."""
+    q = Queue(rotational=rotational, depth=depth)
+    limited: set[int] = set()
+    order: list[int] = []
+
+    def look() -> None:
+        while (number := q.next()) is not None:
+            order.append(number)
+            nexus = q.requests[number][0]
+            older = [n for n in q.waiting if q.requests[n][0] == nexus and n < number]
+            if older:
+                later = [n for n in order if q.requests[n][0] == nexus and n > min(older)]
+                assert len(later) <= OVERTAKERS
+        places = len(q.running - q.riding)
+        if places < depth:
+            assert all(q.requests[n][0] in limited for n in q.waiting), "the device is idle, and somebody may go"
+            if q.waiting:
+                assert q.now < q.again[0] < NEVER
+
+    for step in script:
+        if step[0] == "put":
+            q.put(step[1], step[2] * 4096, step[3], write=step[4] & 1, urgent=step[4] == 9)
+        elif step[0] == "done" and q.running:
+            q.done(sorted(q.running)[step[1] % len(q.running)], step[2])
+        elif step[0] == "drop" and q.waiting:
+            q.drop(sorted(q.waiting)[step[1] % len(q.waiting)])
+        elif step[0] == "wait":
+            q.now += step[1]
+        elif step[0] == "share":
+            q.share(step[1], weight=step[2], iops=step[3], bytes_per_s=step[4])
+            limited = limited | {step[1]} if step[3] or step[4] else limited - {step[1]}
+        elif step[0] == "depth":
+            depth = step[1]
+            assert lib.vt_sched_model_update(q.m, config(**q.config | {"depth": depth})) == 0
+        look()
+    while q.waiting or q.running:
+        for number in sorted(q.running):
+            q.done(number)
+        if q.waiting and q.again[0] != NEVER:
+            q.now = max(q.now, q.again[0])
+        look()
+    assert len(order) == len(set(order))
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 400), st.sampled_from([0, 50_000, 4_000_000]), st.integers(1, 8), st.integers(0, 1 << 30))
+def test_limits_are_never_exceeded(iops, bytes_per_s, depth, seed):
+    q, rng = Queue(depth=depth, rotational=seed & 1), random.Random(seed)
+    q.share(0, iops=iops, bytes_per_s=bytes_per_s)
+    taken: list[tuple[int, int]] = []
+    for _ in range(400):
+        if len(q.waiting) < 20:
+            q.put(0, rng.randrange(1 << 30), rng.choice([512, 65536]))
+            q.put(1, rng.randrange(1 << 30), 4096)
+        number = q.next()
+        if number is None and q.running:
+            q.done(min(q.running), rng.randrange(3_000_000))
+        elif number is None:
+            q.now = max(q.now + 1, q.again[0])
+        elif q.requests[number][0] == 0:
+            taken.append((q.now, q.requests[number][2]))
+    for i, (begin, _) in enumerate(taken):
+        for k in range(i, len(taken), 7):
+            seconds = (taken[k][0] - begin) / 1e9
+            assert k - i <= iops * (seconds + ADMIT) + 1
+            if bytes_per_s:
+                assert sum(n for _, n in taken[i:k]) <= bytes_per_s * (seconds + ADMIT) + 65536
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(1, 1000), min_size=2, max_size=4), st.integers(0, 1), st.integers(0, 1 << 30))
+def test_shares_are_fair_at_any_time(weights, rotational, seed):
+    """No two busy nexuses ever differ by more than some quanta of what they should have had, by their weights."""
+    q, rng, had = Queue(rotational=rotational, quantum_us=20000), random.Random(seed), Counter()
+    for nexus, weight in enumerate(weights):
+        q.share(nexus, weight=weight)
+        for _ in range(4):
+            q.put(nexus, rng.randrange(1 << 20) * 4096)
+    for _ in range(600):
+        number = q.next()
+        nexus = q.requests[number][0]
+        took = rng.randrange(1_000_000, 9_000_000)
+        q.done(number, took)
+        had[nexus] += took if rotational else 4096 + 16384
+        q.put(nexus, rng.randrange(1 << 20) * 4096)
+        spent = {n: had[n] / weights[n] for n in range(len(weights))}
+        unit = 20_000_000 + 2 * 9_000_000 if rotational else 2 * (4096 + 16384)
+        slack = {n: unit / weights[n] for n in range(len(weights))}
+        for a in spent:
+            for b in spent:
+                assert spent[a] - spent[b] <= slack[a] + slack[b]
