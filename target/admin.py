@@ -166,4 +166,4 @@ def load(server: "Server", fields: Fields) -> Fields:
 
 
 # Actions of other modules register themselves on import.
-from target import faults_admin  # noqa: E402, F401
+from target import faults_admin, scheduling_admin  # noqa: E402, F401

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import vscsi
+from target import scheduling_admin
 from target.faults_admin import add_parser, in_words
 from target.stores.sizes import format_size, parse_size
 from vscsi.cli import ArgumentParser, CliError, ExitStatus, run
@@ -55,6 +56,7 @@ def build_parser() -> ArgumentParser:
     eject.add_argument("--force", action="store_true", help="even if an initiator prevents its removal")
     load = _with_lun(actions, "load", "put the medium, or another one, into a removable LUN")
     add_parser(actions)
+    scheduling_admin.add_parser(actions)
     load.add_argument("store", nargs="?", metavar="STORE", help="image to load (default: the one that was ejected)")
     return parser
 
@@ -103,6 +105,7 @@ def _main(args: argparse.Namespace) -> int:
 def _ask(connection: Any, args: argparse.Namespace) -> dict[str, Any]:
     names = ("action", "lun", "nbytes", "shrink", "force", "store", "rule", "id")
     fields = {name: getattr(args, name, None) for name in names}
+    fields |= scheduling_admin.asked(args)
     if fields["rule"] is not None:
         fields["rule"] = " ".join(fields["rule"])
     if isinstance(fields["store"], str) and Path(fields["store"]).exists():
@@ -129,6 +132,8 @@ def _unit_words(unit: dict[str, Any]) -> str:
 def _words(action: str, answer: dict[str, Any]) -> str:
     if "faults" in answer:
         return in_words(answer)
+    if "schedule" in answer:
+        return scheduling_admin.in_words(answer)
     if action != "status":
         changed = answer.get("changed")
         return _unit_words(answer) + ("" if changed is None else ", changed" if changed else ", as before")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from target import scheduling
 from target.access import port_patterns
 from target.faults_rule import Rule
 from target.faults_rule import parse as parse_rule
@@ -160,6 +161,26 @@ class LunSpec:
     rotational: bool | None = _key(
         "rotational", _boolean, None, "0 solid state, 1 rotating (default: what the store says)"
     )
+    sched: str = _key("sched", _choice("off", "fair"), "off", "fair: initiators share the device; off (default)")
+    depth: int | None = _key(
+        "depth", scheduling.depth, None, "fair: requests at the device at once (default: 1 if rotating, else 16)"
+    )
+    device: str | None = _key(
+        "device", _ascii(32), None, "fair: a name for the device, the same for LUNs that share it (default: the disk)"
+    )
+    weights: tuple[scheduling.Rule, ...] | None = _key(
+        "weight",
+        scheduling.weights,
+        None,
+        "fair: W or PORT:W, with + between: shares of the device, 1 to 10000 (default: 100); PORT as in initiators=",
+        several=True,
+    )
+    iops: tuple[scheduling.Rule, ...] | None = _key(
+        "iops", scheduling.iops, None, "fair: N or PORT:N: requests a second at most, each initiator", several=True
+    )
+    bandwidths: tuple[scheduling.Rule, ...] | None = _key(
+        "bw", scheduling.bandwidths, None, "fair: SIZE or PORT:SIZE: bytes a second at most, each", several=True
+    )
     faults: tuple[Rule, ...] = ()
     """What --fault says of it."""
 
@@ -230,6 +251,10 @@ def _consistent(spec: LunSpec) -> LunSpec:
         raise LunSpecError(f"lun {spec.lun}: size=0: an image cannot be empty")
     if spec.size is not None and spec.size % spec.block_nbytes:
         raise LunSpecError(f"lun {spec.lun}: size={spec.size} is not a multiple of bs={spec.block_nbytes}")
+    if spec.sched == "off":
+        for name in ("depth", "device", "weight", "iops", "bw"):
+            if getattr(spec, KEYS[name].name) is not None:
+                raise LunSpecError(f"lun {spec.lun}: {name}= needs sched=fair")
     return spec
 
 

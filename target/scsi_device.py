@@ -49,6 +49,8 @@ class TargetDevice(ABC):
     """The SRP target port identifier, 16 bytes."""
     units: "Mapping[int, LogicalUnit]"
     """Every logical unit by its LUN."""
+    core: Any = None
+    """The `struct vt_target *` of a running target."""
 
     def __init__(self) -> None:
         self.stopping = False
@@ -186,6 +188,7 @@ class NativeDevice(TargetDevice):
     def __init__(self, t: Any, host: Host, nexuses: Registry, target_port_id: bytes) -> None:
         super().__init__()
         self._t, self._host, self._nexuses = t, host, nexuses
+        self.core = t
         self.target_port_id, self.units = target_port_id, host.units
 
     def nexus(self, index: int) -> Nexus | None:

@@ -126,7 +126,7 @@ def block_limits(_task: Task, lu: LogicalUnit, device: int) -> bytes:
 
 @page(vpd.BLOCK_DEVICE_CHARACTERISTICS)
 def block_device_characteristics(_task: Task, lu: LogicalUnit, device: int) -> bytes:
-    rate = 7200 if lu.rotational else 1  # 1: non-rotating
+    rate = (lu.store.rotation_rate or 7200) if lu.rotational else 1  # 1: non-rotating
     wabereq = int(can_block_erase(lu))  # 1: what BLOCK ERASE has erased can be read
     return vpd.BLOCK_DEVICE_CHARACTERISTICS.build(
         device, medium_rotation_rate=rate, vbuls=1, wabereq=wabereq, wacereq=int(can_erase_key(lu))

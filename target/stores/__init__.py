@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Flag, auto
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from target.native import ffi, lib
 
@@ -77,6 +77,14 @@ class Store:
     is_volatile: bool = False
     """What it holds is gone when the target ends, however it ends."""
     rotational: bool | None = None
+    rotation_rate: int = 0
+    """Revolutions a minute, 0 if unknown."""
+    device: str = ""
+    """The same for stores that lie on the same device; empty: nobody knows."""
+    base: int | None = None
+    """Where the store begins on its device, in bytes; None: nobody knows."""
+    disk: Any = None
+    """The simulated disk that it lies on."""
     trim_nbytes: int = 0
     """Size and alignment of what trim can give back, 0 if unknown."""
     physical_nbytes: int = 0
@@ -299,4 +307,4 @@ def open_store(text: str, spec: StoreSpec) -> Store:
 
 
 # Built-in stores register themselves on import.
-from target.stores import crypt, file, mem, null  # noqa: E402, F401
+from target.stores import crypt, file, mem, null, sim  # noqa: E402, F401

@@ -131,6 +131,7 @@ class FileStore(DescriptorStore):
             )
         self.identity = f"file:{status.st_ino}:{Path(self._path).resolve()}"
         self.physical_nbytes = 4096
+        self.device = f"dev:{status.st_rdev if self.is_block_device else status.st_dev}"
         if not self.is_block_device:
             self.path = Path(self._path).absolute()
         self.can = Can(0) if spec.readonly else Can.WRITE

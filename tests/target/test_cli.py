@@ -114,7 +114,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_dump_stores(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--dump-stores"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["crypt", "file", "mem", "null"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["crypt", "file", "mem", "null", "sim"]
 
 
 def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,7 +114,7 @@ def test_foreign_places(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert "neither a file nor a block device" in fails(str(tmp_path / "fifo"))
     assert "neither a file nor a block device" in fails("/dev/null")
-    assert "no store is called 'rbd' (stores: crypt, file, mem, null)" in fails("rbd:pool/image")
+    assert "no store is called 'rbd' (stores: crypt, file, mem, null, sim)" in fails("rbd:pool/image")
     assert fails("a\0b")
 
 
@@ -287,7 +287,7 @@ def test_null() -> None:
 
 
 def test_every_store_has_a_line_of_help() -> None:
-    assert list(schemes()) == ["crypt", "file", "mem", "null"]
+    assert list(schemes()) == ["crypt", "file", "mem", "null", "sim"]
     assert all(scheme.help for scheme in schemes().values())
 
 
