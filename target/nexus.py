@@ -122,11 +122,13 @@ class NexusRegistry:
             hook(nexus)
 
     def leave(self, nexus: Nexus, channel: NexusChannel) -> None:
-        """The channel has stopped, or its login failed. The last one to go is an I_T nexus loss."""
+        """The channel has stopped, or its login failed. The last one to go is an I_T nexus loss, even if another waits
+        to log in."""
         nexus.channels.remove(channel)
+        if not any(other.live or other.stopping for other in nexus.channels):
+            self.lose(nexus)
         if nexus.channels:
             return
-        self.lose(nexus)
         # Last in the list: idle for the shortest time.
         self._known[nexus.key] = self._known.pop(nexus.key)
         idle = self._idle()

@@ -134,6 +134,16 @@ def test_every_type_for_holder_registrant_stranger_and_blkif(target, hosts):
             vbd.discard(0, 8)
 
 
+def test_logging_in_again_loses_what_goes_with_the_nexus(target, hosts):
+    a, b, _ = hosts
+    assert a.send(cdb.RESERVE_6.build()).status == GOOD
+    assert b.status(TEST_UNIT_READY) == CONFLICT
+    again = Host(target, a.n)
+    assert again.greeting == 0x2907
+    assert b.may() == again.may() == "RW"
+    again.close()
+
+
 def test_preemption_and_its_unit_attentions(hosts):
     a, b, c = hosts
     for host in hosts:

@@ -153,6 +153,17 @@ def test_second_channel_and_last_one_standing_are_no_loss(running):
     assert running.attentions() == [0x2900]
 
 
+def test_a_login_that_ends_all_other_channels_is_one_loss(running):
+    lost = []
+    running.do(lambda: running.server.nexuses.on_loss.append(lambda nexus: lost.append(nexus.initiator_port_id)))
+    raw = running.raw()
+    raw.srp(0).login(A)
+    raw.srp(1).login(A, req_flags=MULTI)
+    assert lost == []
+    raw.srp(2).login(A)
+    assert lost == [A] and running.attentions() == [0x2900, 0x2907]
+
+
 def test_loss_hook_and_bounded_memory(running):
     lost = []
     running.do(lambda: running.server.nexuses.on_loss.append(lambda nexus: lost.append(nexus.initiator_port_id)))
