@@ -9,12 +9,11 @@ import errno
 import logging
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from initiator.channel import Channel, Poller
 from initiator.errors import ConnectError, InitiatorError, transport_error
 from initiator.native import ffi, lib
-from initiator.pcap import Tap
 from initiator.xenbus import Device
 from vscsi import srp
 from vscsi.bus.local import BusError, InitiatorConnection
@@ -25,6 +24,9 @@ from vscsi.native import lib as shared
 from vscsi.nodes import RingNodes, SrpInitiatorNodes, SrpTargetNodes, own_info, text
 from vscsi.scsi import lun as lun_
 from vscsi.scsi import sense
+
+if TYPE_CHECKING:
+    from initiator.pcap import Tap
 
 log = logging.getLogger("vscsi.initiator")
 
@@ -96,7 +98,7 @@ class SrpChannel:
         persistent: bool,
         spin_us: int,
         timeout: float,
-        tap: Tap | None = None,
+        tap: "Tap | None" = None,
     ) -> None:
         self._poller = poller
         self.tap = tap.channel(port_id) if tap is not None else None

@@ -10,16 +10,18 @@ import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from initiator.buffers import Buffers
 from initiator.channel import Poller
 from initiator.errors import ConnectError, InitiatorError
 from initiator.hba import SrpChannel
-from initiator.pcap import Tap
 from initiator.users import Users
 from vscsi.bus.local import BusError, InitiatorConnection
 from vscsi.bus.memory import PAGE
+
+if TYPE_CHECKING:
+    from initiator.pcap import Tap
 
 log = logging.getLogger("vscsi.initiator")
 
@@ -35,7 +37,7 @@ class Link:
         memory_nbytes: int,
         count: int,
         timeout: float,
-        tap: Tap | None,
+        tap: "Tap | None",
         on_lost: "Callable[[Link, str], None]",
         **options: Any,
     ) -> None:

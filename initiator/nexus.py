@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from initiator.buffers import Buffers
 from initiator.errors import InitiatorError, transport_error
@@ -20,10 +20,12 @@ from initiator.escalation import Escalation
 from initiator.hba import SrpChannel
 from initiator.link import Link
 from initiator.native import lib
-from initiator.pcap import Tap
 from initiator.queue import Queue
 from initiator.recovery import Backoff, Recovery, policy_of
 from vscsi.bus.local import InitiatorConnection, Memory
+
+if TYPE_CHECKING:
+    from initiator.pcap import Tap
 
 MEMORY_NBYTES = 64 << 20
 
@@ -42,7 +44,7 @@ class Nexus:
         persistent: bool = True,
         spin_us: int = 0,
         timeout: float = 30.0,
-        tap: Tap | None = None,
+        tap: "Tap | None" = None,
         reconnect: bool | Backoff = False,
     ) -> None:
         if port_id is not None and len(port_id) != 16:

@@ -7,7 +7,6 @@ twice: what a loss has ended has ended.
 """
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,8 +38,12 @@ class Backoff:
         if self.attempts is not None and self.attempts < 1:
             raise ValueError("at least one attempt")
 
-    def delays(self, chance: Callable[[], float] = random.random) -> Iterator[float]:
+    def delays(self, chance: Callable[[], float] | None = None) -> Iterator[float]:
         """Seconds to wait before each attempt, as many as there may be attempts."""
+        if chance is None:
+            from random import random
+
+            chance = random
         delay, n = self.first_seconds, 0
         while self.attempts is None or n < self.attempts:
             yield delay * (1 - self.jitter * chance())

@@ -27,6 +27,7 @@ from vscsi.cli import CliError, ExitStatus, complain, run
 if TYPE_CHECKING:
     from target.server import Server, ServerOptions
     from vscsi.bus.local import Listener
+    from vscsi.pcapfile import PcapFile
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,16 +117,21 @@ def _limits(args: argparse.Namespace) -> Limits:
     return Limits(**{row.name: getattr(args, row.name) for _, row in limits.rows()})
 
 
+def _pcap(path: str) -> "PcapFile":
+    from vscsi.pcapfile import PcapFile
+
+    return PcapFile(path)
+
+
 def _options(args: argparse.Namespace) -> "ServerOptions":
     from target.server import ServerOptions
-    from vscsi.pcapfile import PcapFile
 
     return ServerOptions(
         limits=_limits(args),
         loops=args.loops,
         spin_us=args.spin_us,
         engine=ENGINES[args.engine],
-        pcap=None if args.pcap is None else PcapFile(args.pcap),
+        pcap=None if args.pcap is None else _pcap(args.pcap),
         snap_nbytes=args.snaplen or 0,
         allow_initiators=tuple(args.allow_initiator),
     )

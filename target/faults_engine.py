@@ -7,12 +7,15 @@ A machine without input or output: it is told of commands, with the time, and sa
 
 import bisect
 import os
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from target.access import fits
 from target.faults_rule import LAST_LBA, Key, Rule
+
+if TYPE_CHECKING:
+    from random import Random
 
 MAX_RULES = 256
 
@@ -75,7 +78,7 @@ class Active:
     rule: Rule
     since: float
     seed: int
-    random: random.Random
+    random: "Random"
     seen: int = 0
     hits: int = 0
     damage: Extents | None = None
@@ -123,8 +126,10 @@ class Engine:
         """A rule comes into force, behind the others. ValueError if there are too many."""
         if len(self.rules) >= MAX_RULES:
             raise ValueError(f"there are {MAX_RULES} rules already")
+        from random import Random
+
         seed = int.from_bytes(os.urandom(4)) if rule.seed is None else rule.seed
-        made = Active(self._next, rule, now, seed, random.Random(seed))
+        made = Active(self._next, rule, now, seed, Random(seed))
         if rule.bad and rule.lba is not None:
             made.damage = Extents(*rule.lba)
         self._next += 1

@@ -5,7 +5,6 @@ Words stand between commas or spaces, in any order: which commands, which blocks
 word is a new row. Every mistake is one clear line that names the word. Knows no unit and no clock; runs nothing.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
@@ -64,6 +63,8 @@ def commands_of(text: str) -> frozenset[Key]:
 
 
 def _did_you_mean(text: str, known: Iterable[str]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(text.lower().replace("-", "_"), list(known), 1, 0.7)
     return f" (did you mean '{near[0]}'?)" if near else ""
 

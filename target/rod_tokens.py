@@ -7,7 +7,7 @@ a token is made, recognised and forgotten. Must not know CDBs, nor move data.
 
 import hashlib
 import hmac
-import secrets
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Tokens:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._key = secrets.token_bytes(_KEY_NBYTES)
+        self._key = os.urandom(_KEY_NBYTES)
         self._rods: dict[bytes, Rod] = {}
         self._gone: dict[bytes, sense.Sense] = {}
 
@@ -71,7 +71,7 @@ class Tokens:
             self._expire(now)
             if len(self._rods) >= MAX_TOKENS:
                 raise sense.INSUFFICIENT_RESOURCES_TO_CREATE_ROD_TOKEN.error()
-            name = secrets.token_bytes(_ID_NBYTES)
+            name = os.urandom(_ID_NBYTES)
             self._rods[name] = Rod(unit, ranges, seconds, now + seconds)
         return self._encode(name)
 

@@ -29,7 +29,7 @@ from target.peer import Peer
 from target.reservations import MAX_REGISTRANTS
 from target.sizes import Sizes
 from target.srp_device import SrpDevice, SrpKind
-from vscsi.bus.local import Listener
+from vscsi.bus.local_listener import Listener
 from vscsi.native import lib as shared
 
 if TYPE_CHECKING:

@@ -192,8 +192,24 @@ def hex_dump(data: bytes, *, columns: bool = True, text: bool = True, start: int
         yield line
 
 
+def _columns() -> int:
+    """Of the terminal, as shutil.get_terminal_size finds them."""
+    try:
+        wanted = int(os.environ.get("COLUMNS", "0"))
+        stdout = sys.__stdout__
+        if wanted > 0 or stdout is None:
+            return wanted or 80
+        return os.get_terminal_size(stdout.fileno()).columns or 80
+    except (ValueError, OSError):
+        return 80
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """argparse with sg3_utils' manners: a syntax error is one line and exit status 1."""
+
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        # One is made for each option that is added: with a width of its own it need not load what finds the terminal's.
+        return self.formatter_class(prog=self.prog, width=_columns() - 2)  # type: ignore[call-arg]
 
     def error(self, message: str) -> NoReturn:
         """One line on stderr that says where to read on; exit status 1."""

@@ -69,20 +69,30 @@ def fetch(session: Session, page: int | None, maxlen: int | None, *, lun: int | 
 
 def run(args: argparse.Namespace, session: Session) -> int:
     """Ask and show."""
-    from initiator.cli_session import emit, emit_hex, emit_json, emit_raw
-    from initiator.text import inquiry, vpd
+    from initiator.cli_session import emit_hex, emit_raw
 
     data = fetch(session, args.page, args.maxlen)
     if args.raw:
         emit_raw(data)
     elif args.hex:
         emit_hex(data, args.hex)
-    elif args.page is None:
-        emit_json(inquiry.to_json(data)) if args.json else emit(inquiry.lines(data))
-    elif len(data) < vpd.HEADER_NBYTES:
-        raise CliError(f"inquiry: {len(data)} bytes are no VPD page; --maxlen is too small", ExitStatus.SYNTAX)
-    elif args.json:
-        emit_json(vpd.to_json(data))
     else:
-        emit(vpd.lines(data))
+        _show(data, page=args.page is not None, json=args.json)
     return ExitStatus.OK
+
+
+def _show(data: bytes, *, page: bool, json: bool) -> None:
+    """In words. The words of VPD pages are many, and not loaded without one."""
+    from initiator.cli_session import emit, emit_json
+
+    if page:
+        from initiator.text import vpd as words
+
+        if len(data) < words.HEADER_NBYTES:
+            raise CliError(f"inquiry: {len(data)} bytes are no VPD page; --maxlen is too small", ExitStatus.SYNTAX)
+    else:
+        from initiator.text import inquiry as words  # type: ignore[no-redef]
+    if json:
+        emit_json(words.to_json(data))
+    else:
+        emit(words.lines(data))

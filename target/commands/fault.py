@@ -4,8 +4,8 @@
 One function for each outcome of `target.faults_rule`, found through a table. Must not know when a rule hits.
 """
 
-import random
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from target.commands.table import Function
 from target.commands.task import Aborted, InBackground, Port, StatusOnly, Task
@@ -14,6 +14,9 @@ from target.faults_engine import Active, Command, Verdict
 from vscsi.scsi import sense
 from vscsi.scsi.cdb import Cdb, Data
 from vscsi.scsi.sense import Key
+
+if TYPE_CHECKING:
+    from random import Random
 
 _UP_TO_THE_END = ("SYNCHRONIZE_CACHE", "WRITE_SAME", "PRE_FETCH")
 """Commands whose count of blocks, when it is 0, stands for all that follow."""
@@ -165,7 +168,7 @@ class _Altered:
 class _Flipping(_Altered):
     """Flips bits of the first piece of data that passes."""
 
-    def __init__(self, port: Port, bits: int, source: random.Random) -> None:
+    def __init__(self, port: Port, bits: int, source: "Random") -> None:
         super().__init__(port)
         self._left, self._random = bits, source
 
@@ -192,7 +195,9 @@ class _Short(_Altered):
 
 
 def _corrupt(task: Task, function: Function, chosen: Active, verdict: Verdict) -> bytes | InBackground | None:
-    task.port = _Flipping(task.port, chosen.rule.corrupt or 0, random.Random(verdict.noise))
+    from random import Random
+
+    task.port = _Flipping(task.port, chosen.rule.corrupt or 0, Random(verdict.noise))
     return function(task)
 
 

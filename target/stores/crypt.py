@@ -7,7 +7,7 @@ zeros: no key makes that of anything, except once in 2^4096 sectors. Knows bytes
 """
 
 import errno
-import secrets
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,7 +68,7 @@ class CryptStore(Store):
 
     def erase_key(self) -> None:
         """Everything written so far is noise from now on, durably. OSError: nothing has changed."""
-        key = secrets.token_bytes(KEY_NBYTES)
+        key = os.urandom(KEY_NBYTES)
         with self._lock:
             self._state.save(_DOCUMENT, {"cipher": "aes-256-xts", "sector_nbytes": SECTOR, "key": key.hex()})
             self._use(key)

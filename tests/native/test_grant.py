@@ -4,6 +4,7 @@
 Knows both roles; the initiator's entries are also written raw, as a hostile one would.
 """
 
+import errno
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,29 @@ def memory() -> Any:
     memory = Memory(16, 8, table_frame=3)
     yield memory
     memory.close()
+
+
+def test_a_run_of_grants(memory: Memory) -> None:
+    at = ffi.new("uint32_t *")
+
+    def run(gref: int, frame: int, count: int, readonly: bool = False) -> int:
+        return lib.vscsi_granter_grant_run(memory.granter, gref, DOMID, frame, count, readonly, at)
+
+    assert run(FIRST, 4, 10) == 0
+    assert [memory.flags(FIRST + k) for k in range(11)] == [PERMIT] * 10 + [0]
+    assert memory.get(FIRST + 9) == 0
+    assert ffi.cast("uintptr_t", memory.page[0]) == memory.address(13)
+    assert run(FIRST, 4, 12) == 0, "one granted alike already stays, in use or not"
+    assert memory.flags(FIRST + 9) == PERMIT | READING
+    assert memory.flags(FIRST + 11) == PERMIT
+    memory.put(FIRST + 9)
+    assert memory.grant(FIRST + 14, 18, readonly=True) == 0
+    assert (run(FIRST, 4, 16), at[0]) == (-errno.EEXIST, 14)
+    assert memory.flags(FIRST + 12) == 0, "nothing is granted then"
+    assert run(FIRST + 14, 18, 1, readonly=True) == 0
+    assert run(NR_GRANTS - 2, 4, 2) == 0
+    for gref, count in ((NR_GRANTS - 2, 3), (FIRST - 1, 1), (FIRST, 0xFFFFFFFF), (0xFFFFFFFF, 2)):
+        assert run(gref, 4, count) == ERANGE
 
 
 # ---- the model ----

@@ -23,7 +23,6 @@ PAGE = int(lib.VSCSI_PAGE_SIZE)
 RESERVED = int(lib.VSCSI_GREF_RESERVED)
 ENTRIES_PER_PAGE: int = PAGE // ffi.sizeof("struct vscsi_grant_entry")
 IN_USE = int(lib.GTF_READING | lib.GTF_WRITING)
-ACCESS = int(lib.GTF_TYPE_MASK | lib.GTF_READONLY)
 
 MFD_NOEXEC_SEAL = 8  # Linux 6.3; some systems insist on it, older ones refuse it
 
@@ -165,23 +164,27 @@ class Memory:
         """
         self._check()
         frames = self._frames(offset, nbytes)
-        wanted = int(lib.GTF_PERMIT_ACCESS) | (int(lib.GTF_READONLY) if readonly else 0)
+        first, at = frames.start, ffi.new("uint32_t *")
         with self._lock:
-            flags = [lib.vscsi_granter_flags(self.granter, frame + RESERVED) & ACCESS for frame in frames]
-            for frame, now in zip(frames, flags, strict=True):
-                if now not in (0, wanted):
-                    raise BusError(f"page {frame} is granted already, with other permissions")
-            for frame, now in zip(frames, flags, strict=True):
-                if not self._allocated[frame]:
-                    self._standing[frame] = 1
-                if now:
-                    continue
-                rc = lib.vscsi_granter_grant(
-                    self.granter, frame + RESERVED, lib.VSCSI_TARGET_DOMID, frame, int(readonly)
-                )
-                if rc:
-                    raise BusError(f"cannot grant page {frame}: {os.strerror(-rc)}")
+            rc = lib.vscsi_granter_grant_run(
+                self.granter, first + RESERVED, lib.VSCSI_TARGET_DOMID, first, len(frames), int(readonly), at
+            )
+            if rc == -errno.EEXIST:
+                raise BusError(f"page {first + at[0]} is granted already, with other permissions")
+            if rc:
+                raise BusError(f"cannot grant pages {first} to {frames[-1]}: {os.strerror(-rc)}")
+            self._stand(slice(frames.start, frames.stop))
         return [frame + RESERVED for frame in frames]
+
+    def _stand(self, frames: slice) -> None:
+        """Those that nobody has allocated are granted for good."""
+        allocated = self._allocated[frames]
+        if not any(allocated):
+            self._standing[frames] = b"\1" * len(allocated)
+            return
+        for frame, taken in enumerate(allocated, frames.start):
+            if not taken:
+                self._standing[frame] = 1
 
     def revoke(self, offset: int, nbytes: int) -> None:
         """End the grants of the pages that these bytes touch. BusError, with nothing ended, if one is in use."""

@@ -4,6 +4,7 @@
 Exports `ffi` and `lib` of the shared module. Knows no policy.
 """
 
+import functools
 from pathlib import Path
 
 from .stamp import stamp
@@ -16,9 +17,14 @@ except ImportError as error:
     raise ImportError(f"the native modules are not built ({error}); run 'make setup'") from error
 
 
+@functools.cache
+def _expected() -> str:
+    return stamp(ROOT)
+
+
 def check_stamp(module: str, built: str) -> None:
     """Raise ImportError if `built`, the stamp in the binary, is not that of the C files installed beside it."""
-    expected = stamp(ROOT)
+    expected = _expected()
     if built != expected:
         raise ImportError(
             f"{module} was built from other C sources (stamp {built}, expected {expected}); run 'make setup'"

@@ -12,6 +12,24 @@ int vscsi_granter_grant(struct vscsi_granter *g, uint32_t gref, uint16_t domid, 
     return vscsi_grant_access(g, gref, domid, frame, readonly != 0);
 }
 
+int vscsi_granter_grant_run(struct vscsi_granter *g, uint32_t gref, uint16_t domid, uint32_t frame, uint32_t count,
+                            int readonly, uint32_t *at)
+{
+    const uint16_t access = GTF_TYPE_MASK | GTF_READONLY;
+    const uint16_t wanted = GTF_PERMIT_ACCESS | (readonly ? GTF_READONLY : 0);
+    if (gref < VSCSI_GREF_RESERVED || gref > g->nr_grants || count > g->nr_grants - gref)
+        return -ERANGE;
+    for (*at = 0; *at < count; (*at)++) {
+        uint16_t now = vscsi_grant_load(&g->table[gref + *at]).flags & access;
+        if (now && now != wanted)
+            return -EEXIST;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (!(vscsi_grant_load(&g->table[gref + i]).flags & access))
+            vscsi_grant_access(g, gref + i, domid, frame + i, readonly != 0);
+    return 0;
+}
+
 int vscsi_granter_end(struct vscsi_granter *g, uint32_t gref)
 {
     return vscsi_grant_end(g, gref);

@@ -37,6 +37,12 @@ struct vscsi_mapper {
 
 int vscsi_granter_grant(struct vscsi_granter *g, uint32_t gref, uint16_t domid, uint32_t frame, int readonly);
 int vscsi_granter_end(struct vscsi_granter *g, uint32_t gref);
+/*
+ * Grants `count` frames in a row under references in a row; one granted alike already stays as it is. -EEXIST, and
+ * nothing is granted: one is granted otherwise, as `*at`th of the run. -ERANGE: not all references exist.
+ */
+int vscsi_granter_grant_run(struct vscsi_granter *g, uint32_t gref, uint16_t domid, uint32_t frame, uint32_t count,
+                            int readonly, uint32_t *at);
 /* Flags of an entry as they stand (enum vscsi_gtf), or -ERANGE. */
 int vscsi_granter_flags(struct vscsi_granter *g, uint32_t gref);
 
