@@ -134,13 +134,16 @@ uint8_t vt_aca_refuses_early(struct vt_task *task)
 
 /* ---- ending ---- */
 
-/* The ACA task's error ends the ACA condition or, with NACA, begins another; of others only the first counts. */
+/*
+ * The ACA task's error ends the ACA condition or, with NACA, begins another; of others only the first counts. Nobody
+ * would be left to clear one that a command of a lost channel began.
+ */
 static void allegiance(struct vt_lu *lu, const struct vt_task *task)
 {
     if (task->attribute == SRP_TSK_ACA && lu->it[task->nexus].aca) {
         if (!naca(task))
             vt_aca_clear(lu, task->nexus);
-    } else if (naca(task) && !in_force(lu, task->nexus)) {
+    } else if (naca(task) && !in_force(lu, task->nexus) && atomic_load(&task->channel->state) < CHANNEL_STOPPING) {
         set_aca(lu, task->nexus, true);
     }
 }

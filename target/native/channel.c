@@ -287,7 +287,9 @@ static void login(struct vt_channel *channel, const struct vt_letter *letter)
     channel->nexus = letter->nexus;
     channel->request_limit = (uint32_t)letter->value;
     int cold = CHANNEL_COLD;
-    atomic_compare_exchange_strong(&channel->state, &cold, CHANNEL_LIVE);
+    channel->counted = atomic_compare_exchange_strong(&channel->state, &cold, CHANNEL_LIVE);
+    if (channel->counted)
+        atomic_fetch_add(&channel->target->nexuses[channel->nexus].logged_in, 1);
     vscsi_store_relaxed(&channel->stats.request_limit, channel->request_limit);
 }
 
@@ -310,6 +312,15 @@ static void credit(struct vt_channel *channel, const struct vt_letter *letter)
     int64_t limit = (int64_t)channel->request_limit + letter->value;
     channel->request_limit = limit < 0 ? 0 : (uint32_t)limit;
     vscsi_store_relaxed(&channel->stats.request_limit, channel->request_limit);
+}
+
+/* The last channel to go takes the ACA conditions of its nexus along, however long its commands take to end. */
+static void leave_nexus(struct vt_channel *channel)
+{
+    struct vt_target *t = channel->target;
+    if (channel->counted && atomic_fetch_sub(&t->nexuses[channel->nexus].logged_in, 1) == 1)
+        vt_aca_nexus_lost(t, channel->nexus);
+    channel->counted = false;
 }
 
 static void stop(struct vt_channel *channel, const struct vt_letter *letter)
@@ -337,6 +348,7 @@ static void stop(struct vt_channel *channel, const struct vt_letter *letter)
             vt_slow_abort(task);
         }
     }
+    leave_nexus(channel);
     vt_channel_mark_dirty(channel);
 }
 

@@ -242,7 +242,6 @@ int vt_channel_remove(struct vt_target *t, uint32_t id)
     pthread_mutex_lock(&t->control);
     struct vt_channel *channel = id < VT_MAX_CHANNELS ? t->channels[id] : NULL;
     int rc = channel ? 0 : -ENOENT;
-    bool gone = false;
     /* A letter that came after STOPPED, such as a second stop: its loop opens it at once. */
     while (channel && atomic_load(&channel->state) == CHANNEL_STOPPED && atomic_load(&channel->letters) && !t->joined) {
         pthread_mutex_unlock(&t->control);
@@ -257,10 +256,8 @@ int vt_channel_remove(struct vt_target *t, uint32_t id)
     if (rc == 0) {
         t->channels[id] = NULL;
         if (channel->config.protocol == VT_PROTOCOL_BLKIF || channel->logged_in)
-            gone = --t->nexuses[channel->config.nexus].channels == 0;
+            t->nexuses[channel->config.nexus].channels--;
     }
-    if (gone)
-        vt_aca_nexus_lost(t, channel->config.nexus);
     pthread_mutex_unlock(&t->control);
     if (rc == 0)
         vt_channel_free(channel);

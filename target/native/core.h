@@ -49,6 +49,7 @@ struct vt_channel {
     bool active;            /* in the loop's list of channels to look at */
     bool dirty;             /* has responses to publish */
     bool watched;
+    bool counted;           /* among those of its nexus that are logged in */
     bool hung_up;           /* the event channel is closed; an error once the ring is empty */
     bool logged_in;         /* under the control lock, as the next */
     bool stop_asked;
@@ -145,7 +146,11 @@ struct vt_target {
     _Atomic(struct vt_row *) rows[256];
     _Atomic(struct vt_lu *) lus[VT_MAX_LUS];
     _Atomic(struct vt_lu *) by_lun[16384];
-    struct { _Atomic bool used; uint32_t channels; } nexuses[VT_MAX_NEXUSES];
+    struct {
+        _Atomic bool used;
+        uint32_t channels;              /* under the control lock */
+        _Atomic uint32_t logged_in;     /* those of them that take commands; SRP only */
+    } nexuses[VT_MAX_NEXUSES];
     struct vt_channel *channels[VT_MAX_CHANNELS];
     _Atomic uint64_t next_task_id;
     pthread_mutex_t event_lock;

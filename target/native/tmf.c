@@ -67,11 +67,18 @@ static bool must_wait(const struct vt_lu *lu, const struct vt_task *tmf)
     return false;
 }
 
+/* A channel that stops may belong to an earlier login, and the tag to another command by now. */
+static bool is_meant(const struct tmf_row *row, const struct vt_task *tmf, const struct vt_task *task)
+{
+    bool old = row->function == SRP_TMF_ABORT_TASK && atomic_load(&task->channel->state) >= CHANNEL_STOPPING;
+    return row->in_scope(tmf, task) && !old;
+}
+
 static void act(struct vt_lu *lu, struct vt_task *tmf, const struct tmf_row *row)
 {
     struct vt_target *t = lu->target;
     for (struct vt_task *task = lu->first; task; task = task->set_next) {
-        if (!row->in_scope(tmf, task))
+        if (!is_meant(row, tmf, task))
             continue;
         vt_set_abort_by(lu, task, tmf->nexus, row->ua_all);
     }

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Auto contingent allegiance: who gets in while it lasts, what stands still, and all that ends it."""
 
+import os
+
 import pytest
 from raw_wire import (
+    ABORT_TASK,
     ABORT_TASK_SET,
     ACA,
     CLEAR_ACA,
@@ -263,6 +266,41 @@ def test_loss_of_the_nexus_ends_it(disk):
     disk.a.remove()
     assert free(disk.b)
     assert waiting_for.status() == 0
+
+
+def test_loss_of_the_nexus_ends_it_though_a_command_is_stuck(stuck):
+    stuck.a.send(srp_cmd(1, read10(0, 1), in_=stuck.buffer))
+    stuck.a.taken()
+    stuck.also_a = stuck.srp(stuck.a.memory, nexus=stuck.a.nexus)
+    establish(stuck.a)
+    lib.vt_channel_stop(stuck.t, stuck.a.id)
+    assert stuck.b.command(READY).status == BUSY, "the nexus has another channel"
+    lib.vt_channel_stop(stuck.t, stuck.also_a.id)
+    stuck.event(3, stuck.also_a.id)
+    stuck.also_a.stopped = True
+    assert stuck.b.command(READY).status == GOOD
+    os.write(stuck.pipe, bytes(512))
+    stuck.event(3, stuck.a.id)
+    stuck.a.stopped = True
+
+
+@pytest.mark.parametrize("tag", [1, 2])
+def test_a_function_of_a_new_login_does_not_mean_the_commands_of_the_old_one(stuck, tag):
+    stuck.a.send(srp_cmd(1, read10(0, 1), in_=stuck.buffer))
+    stuck.a.taken()
+    lib.vt_channel_stop(stuck.t, stuck.a.id)
+    again = stuck.srp(stuck.a.memory, nexus=stuck.a.nexus)
+    again.send(srp_cmd(1, SLOW))
+    request = stuck.request()
+    again.send(tsk_mgmt(9, ABORT_TASK, task_tag=tag))
+    again.taken()
+    stuck.complete(request)
+    rsps = sorted((again.answer() for _ in range(2)), key=lambda rsp: rsp.tag)
+    assert (rsps[0].tag, ended_quietly(rsps[0], 1)) == (1, tag == 1)
+    assert rsps[1].response == bytes(4), "and it has not waited for the READ that is stuck"
+    os.write(stuck.pipe, bytes(512))
+    stuck.event(3, stuck.a.id)
+    stuck.a.stopped = True
 
 
 @pytest.mark.parametrize(("cdb", "stays"), [(BAD, False), (BAD_NACA, True)])
