@@ -9,6 +9,7 @@ import struct
 import time
 
 import pytest
+import schedulers
 from range_locks import lock, unlock
 from raw_initiator import Srp
 from raw_wire import (
@@ -86,6 +87,22 @@ def test_what_has_just_ended_is_answered_before_the_function_that_finds_nothing(
         disk.a.poll()
         assert sorted(parse_rsp(iu).tag for iu in disk.a.ready) == list(tags)
         disk.a.ready.clear()
+
+
+@pytest.mark.parametrize("function", [ABORT_TASK, ABORT_TASK_SET, LUN_RESET])
+def test_a_function_waits_for_commands_of_a_channel_that_stops_meanwhile(disk, function):
+    disk.a.send(srp_cmd(1, SLOW))
+    request = disk.request()
+    disk.also_a.send(tsk_mgmt(9, function, task_tag=1))
+    disk.also_a.taken()
+    lib.vt_channel_stop(disk.t, disk.a.id)
+    assert disk.also_a.silent(0.05)
+    disk.complete(request)
+    if function == LUN_RESET:
+        disk.complete(disk.request())
+    assert disk.also_a.answer().tag == 9
+    disk.event(3, disk.a.id)
+    disk.a.stopped = True
 
 
 # ---- against commands in every state ----
@@ -213,14 +230,26 @@ class InMedia(Met):
         os.write(self.rig.pipe, bytes(512))
 
 
+class WaitingForItsTurn(InMedia):
+    """The device takes one request at a time, and has one."""
+
+    def prepare(self) -> None:
+        schedulers.add(self.rig)
+        self.rig.third.send(srp_cmd(2, read10(0, 1), in_=direct(self.rig.mem.alloc(1) + 8, 512)))
+        self.rig.third.taken()
+
+    def release(self) -> None:
+        os.write(self.rig.pipe, bytes(1024))
+
+
 STATES = (
     *(QueuedForPython, RunningInPython, InBackground, Dormant, BlockedByAca, AcaTask),
-    *(WaitingForBlocks, WaitingForScratch, InMedia),
+    *(WaitingForBlocks, WaitingForScratch, WaitingForItsTurn, InMedia),
 )
 
 
 def image(rig, state: type[Met]) -> int:
-    if state is not InMedia:
+    if not issubclass(state, InMedia):
         return rig.file()
     if lib.vt_engine_used(rig.t) != lib.VT_ENGINE_URING:
         pytest.skip("only io_uring reads a pipe as if it were a file")
