@@ -109,7 +109,7 @@ def _stamp(command: Iterable[str], files: Iterable[Path]) -> str:
 def _build(target: FuzzTarget, compiler: str, extra: list[str], root: Path, kind: str) -> Path:
     sources = target.sources(root)
     headers = [*NATIVE.glob("*.h"), *(path for folder in target.folders for path in (root / folder).glob("*.[ch]"))]
-    command = [compiler, *FLAGS, *extra, *target.flags(root), *map(str, sources), "-lpthread"]
+    command = [compiler, *FLAGS, *extra, *target.flags(root), *map(str, sources), "-lpthread", "-lm"]
     program = BUILT / f"{target.name}-{kind}-{_stamp(command, [*sources, *sorted(headers)])}"
     if not program.exists():
         BUILT.mkdir(parents=True, exist_ok=True)
