@@ -76,6 +76,11 @@ class ManyLane:
         used = process_cpu_ns(self.target_pid) - cpu
         return Round(result, target_cpu_ns=used, initiator_cpu_ns=int(result.cpu_ns))
 
+    @property
+    def port_id(self) -> bytes:
+        """The initiator port of the first nexus."""
+        return bytes(self._devices[0].port_id)
+
     def first(self, name: str) -> ManyLane:
         """The first channel alone, with all the memory. Not to be closed."""
         one = copy.copy(self)
