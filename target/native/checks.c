@@ -192,7 +192,9 @@ bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
     if (!lu)
         return check_usage(task, cause, status);
     const struct vt_it *it = &lu->it[task->nexus];
-    if ((vscsi_load_relaxed(&it->ua_count) || vscsi_load_relaxed(&it->deny)) && !check_nexus(task, cause, status))
+    /* Not again after the wait for a turn at the device: what has come since then is not for an enabled command. */
+    bool look = vscsi_load_relaxed(&it->ua_count) || vscsi_load_relaxed(&it->deny);
+    if (look && !task->sched && !check_nexus(task, cause, status))
         return false;
     if ((!(facts->flags & VT_CMD_OPTIONAL) && !check_usage(task, cause, status)) || !check_ready(task, cause, status))
         return false;

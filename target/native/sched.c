@@ -2,7 +2,8 @@
 /*
  * A device's scheduler between task sets and media access. A task comes here once its task set has enabled it and the
  * checks are passed, so that the order of task sets cannot be violated here, and waits until its turn at the device has
- * come; then it begins anew in its loop, without checks. Knows who waits for which device; the choice is sched_queue.c's.
+ * come; then it begins anew in its loop, but for unit attentions and reservations: is the unit ready, is the medium the
+ * same? Knows who waits for which device; the choice is sched_queue.c's.
  *
  * What waits holds no grant and no scratch, and whoever wants a range lock does not wait for it (EXTENT_LOOK), unless it
  * has got its blocks already. The lock comes after the LU's and before the mailboxes'.

@@ -7,6 +7,7 @@
  * rotational device cost is the time that the device took, and those who lead by less than a quantum may go on while
  * the head is near: so runs are not cut to pieces, and the head sweeps over the requests of all. A flow that had nothing
  * here when its request came goes first while it leads by less than a quantum: it waits for one request, not for a run.
+ * So does HEAD OF QUEUE, on any device: it passes what waits, but nobody gets more of the device by it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -225,7 +226,9 @@ static struct sq_item *take(struct sched_queue *q, struct sq_item *item, uint64_
 static struct sq_item *stop_of(const struct sched_queue *q, const struct sq_flow *f)
 {
     struct sq_item *oldest = f->waiting.first;
-    if (!q->config.rotational || !oldest)
+    if (f->urgent.first)
+        return f->urgent.first;
+    if (!q->config.rotational)
         return oldest;
     struct sq_item *item = sq_tree_from(f->tree, q->head);
     if (!item)
@@ -255,11 +258,9 @@ static struct look look_at_flows(struct sched_queue *q, uint64_t now_ns, uint64_
         struct sq_item *urgent = f->urgent.first;
         if (urgent && (!l.urgent || urgent->since_ns < l.urgent->since_ns))
             l.urgent = urgent;
-        if (!f->waiting.first)
-            continue;
         if (!l.least || f->virtual_time < l.least->virtual_time)
             l.least = f;
-        if (f->fresh && (!l.fresh || f->virtual_time < l.fresh->virtual_time))
+        if (f->fresh && f->waiting.first && (!l.fresh || f->virtual_time < l.fresh->virtual_time))
             l.fresh = f;
     }
     return l;
@@ -271,11 +272,12 @@ static bool may_lead(const struct sched_queue *q, const struct sq_flow *f, const
     return f->virtual_time - least->virtual_time <= (quantum(q) << SCALE_BITS) / f->share.weight;
 }
 
+/* Of all that may be served now, what the head comes to first. */
 static struct sq_item *nearest(struct sched_queue *q, const struct sq_flow *least)
 {
     struct sq_item *best = stop_of(q, least);
     for (struct sq_flow *f = q->busy; f; f = f->next) {
-        if (f->held || !f->waiting.first || f == least || !may_lead(q, f, least))
+        if (f->held || f == least || !may_lead(q, f, least))
             continue;
         struct sq_item *item = stop_of(q, f);
         if (distance(q, item) < distance(q, best))
@@ -302,16 +304,16 @@ struct sq_item *sq_next(struct sched_queue *q, uint64_t now_ns, uint64_t *again_
     if (!q->busy || (q->running >= q->config.depth && !q->config.rotational))
         return NULL;
     struct look l = look_at_flows(q, now_ns, again_ns);
-    struct sq_item *item = l.urgent;
+    struct sq_item *item = NULL;
     if (q->running >= q->config.depth)
         item = rider(q, &l);
-    else if (item || !l.least)
-        ;
-    else if (!q->config.rotational)
-        item = l.least->waiting.first;
+    else if (l.urgent && may_lead(q, &q->flows[l.urgent->flow], l.least))
+        item = l.urgent;
+    else if (l.least && !q->config.rotational)
+        item = stop_of(q, l.least);
     else if (l.fresh && may_lead(q, l.fresh, l.least))
         item = l.fresh->waiting.first;
-    else
+    else if (l.least)
         item = nearest(q, l.least);
     if (q->running >= q->config.depth)
         *again_ns = UINT64_MAX;

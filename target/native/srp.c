@@ -167,8 +167,7 @@ static void start_transfer(struct vt_task *task)
     vt_media_start(task);
 }
 
-/* Whether the command may go on; otherwise it has been ended. */
-static bool admit(struct vt_task *task)
+static void srp_start(struct vt_task *task)
 {
     struct vt_cause cause;
     uint8_t status;
@@ -177,23 +176,15 @@ static bool admit(struct vt_task *task)
         if (status == CHECK_CONDITION)
             vt_result_sense(task, &cause);
         vt_task_end(task);
-        return false;
+        return;
     }
     if (task->op == VT_OP_WRITE && task->buf[BUF_OUT].described < task->nbytes) {
         /* Nothing is written of a command whose data did not come whole. */
         task->result.data_out_nbytes = task->nbytes;
         vt_result_code(task, VT_SENSE_INVALID_FIELD_IN_COMMAND_IU);
         vt_task_end(task);
-        return false;
-    }
-    return true;
-}
-
-static void srp_start(struct vt_task *task)
-{
-    /* What has changed since it was let in does not end it: it was checked before it waited for its turn. */
-    if (__builtin_expect(!task->sched, 1) && !admit(task))
         return;
+    }
     if (task->op == VT_OP_SLOW || vscsi_load_relaxed(&task->lu->flags) & VT_LU_SLOW_STORE) {
         uint32_t cached = task->lu ? vscsi_load_relaxed(&task->lu->flags) & VT_LU_WRITE_CACHE : 0;
         task->fua |= task->op == VT_OP_WRITE && !cached;

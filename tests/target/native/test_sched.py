@@ -12,6 +12,7 @@ from raw_wire import (
     LUN_RESET,
     ORDERED,
     RSPVALID,
+    code,
     direct,
     read10,
     srp_cmd,
@@ -295,6 +296,32 @@ def test_aca_blocks_what_waits(make_rig):
     rig.a.send(tsk_mgmt(9, CLEAR_ACA))
     assert {rig.a.answer().tag, rig.a.answer().tag} == {4, 9}
     assert serve(rig, 1) == [20]
+
+
+def test_what_has_come_since_it_was_enabled_does_not_end_it(device):
+    """Neither a unit attention nor a reservation: they are for what is enabled later."""
+    first = held(device, device.b)
+    read(device.a, 2, 20)
+    until(lambda: stats(device, device.sched, device.a.nexus).waiting == 1)
+    assert lib.vt_ua_establish(device.t, device.a.nexus, lib.VT_ALL, 0, 0x2A09) == 0
+    assert lib.vt_lu_deny(device.t, 0, device.a.nexus, 15) == 0
+    finish(device, first)
+    assert serve(device, 1) == [20]
+    assert device.a.answer().status == 0
+    device.a.send(srp_cmd(3, read10(1, 1), in_=direct(device.a.page, 512)))
+    assert device.a.answer().status == 0x18
+
+
+def test_but_a_medium_that_has_gone_does(device):
+    first = held(device, device.b)
+    read(device.a, 2, 20)
+    until(lambda: stats(device, device.sched, device.a.nexus).waiting == 1)
+    assert lib.vt_lu_state(device.t, 0, 0x023A00) == 0
+    finish(device, first)
+    assert code(device.a.answer()) == 0x023A00
+    assert nothing(device)
+    assert lib.vt_lu_state(device.t, 0, 0) == 0
+    held(device, device.a, 3, 7)
 
 
 def test_wrong_numbers(device):
