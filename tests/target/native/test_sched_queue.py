@@ -225,6 +225,8 @@ def test_rides_are_bounded():
     while (number := q.next()) is not None:
         numbers.append(number)
     assert len(numbers) == 8 and len(q.riding) == 7  # 256 KiB with the first
+    q.done(numbers[1])
+    assert q.next() is None
     q.done(numbers[0])
     assert q.next() is not None
 
