@@ -68,6 +68,16 @@ static void append(struct vt_buffer *b, uint8_t *address, size_t nbytes)
 int vt_buffer_add(struct vt_task *task, struct vt_buffer *b, uint32_t gref, uint64_t offset, uint64_t nbytes)
 {
     struct vt_channel *channel = task->channel;
+    if (channel->persistent && b->iovcnt == 0 && offset < VSCSI_PAGE_SIZE && nbytes <= VSCSI_PAGE_SIZE - offset && nbytes) {
+        /* The whole buffer of a small command, in a page that was mapped before. */
+        uint8_t *page = vscsi_mapper_pinned(channel->mapper, gref, b->write);
+        if (page) {
+            b->iov[0] = (struct iovec){ page + offset, nbytes };
+            b->iovcnt = b->pages = 1;
+            b->mapped = nbytes;
+            return 0;
+        }
+    }
     if (nbytes == 0)
         return 0;
     if (offset + nbytes < offset || nbytes > VSCSI_MAX_TRANSFER || b->mapped + nbytes > VSCSI_MAX_TRANSFER)

@@ -180,7 +180,9 @@ bool vt_channel_pass(struct vt_channel *channel)
             break;
         const void *slot = vscsi_back_request(&channel->ring);
         vscsi_back_consume(&channel->ring);
-        taken++;
+        /* The next one comes from another CPU's cache: let it come while this one is served. */
+        if (++taken < count)
+            vscsi_slot_prefetch(vscsi_back_request(&channel->ring));
         channel->ops->take(task, slot);
         if (bytes_moved(channel) - published >= PUBLISH_NBYTES) {
             vt_channel_publish(channel);

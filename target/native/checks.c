@@ -67,9 +67,9 @@ const struct vt_row *vt_row_find(struct vt_target *t, const uint8_t *cdb, bool *
 /* Single-level LUNs, peripheral device and flat space addressing (SAM-5 4.7). */
 struct vt_lu *vt_lun_find(struct vt_target *t, uint32_t nexus, const uint8_t lun[8])
 {
-    static const uint8_t lower_levels[6];
-    uint32_t method = lun[0] >> 6, number = (uint32_t)(lun[0] & 0x3f) << 8 | lun[1];
-    if (method > 1 || (method == 0 && number > 0xff) || memcmp(lun + 2, lower_levels, sizeof lower_levels) != 0)
+    const uint64_t field = vscsi_get_be(lun, 8), lower_levels = (1ull << 48) - 1;
+    uint32_t method = (uint32_t)(field >> 62), number = (uint32_t)(field >> 48) & 0x3fff;
+    if (method > 1 || (method == 0 && number > 0xff) || field & lower_levels)
         return NULL;
     struct vt_lu *lu = atomic_load_explicit(&t->by_lun[number], memory_order_acquire);
     return lu && vscsi_load_relaxed(&lu->it[nexus].access) & VT_ACCESS_HIDDEN ? NULL : lu;
@@ -127,6 +127,13 @@ static bool check_usage(const struct vt_task *task, struct vt_cause *cause, uint
     if (row->facts.cdb_nbytes > task->cdb_nbytes)
         return fail_field(cause, status, cdb[0] == VARIABLE_LENGTH ? 7 : 0, 8);
     uint64_t words[4] = { 0 }, bad = 0;
+    if (row->facts.cdb_nbytes <= 16) {
+        /* A CDB has 16 bytes at least here, and those behind a shorter one are all free in its map. */
+        memcpy(words, cdb, 16);
+        if (__builtin_expect(!((words[0] & ~row->usage[0]) | (words[1] & ~row->usage[1])), 1))
+            return true;
+    }
+    memset(words, 0, sizeof words);
     memcpy(words, cdb, row->facts.cdb_nbytes);
     for (int i = 0; i < 4; i++)
         bad |= words[i] &= ~row->usage[i];
@@ -186,7 +193,9 @@ bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
 {
     const struct vt_command *facts = &task->row->facts;
     struct vt_lu *lu = task->lu;
-    *cause = (struct vt_cause){ .bit = 8 };
+    cause->code = 0;
+    cause->has_information = cause->has_field = cause->has_progress = false;
+    cause->bit = 8;
     if (!check_attribute(task, cause, status))
         return false;
     if (!lu)

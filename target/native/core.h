@@ -210,6 +210,14 @@ void vt_task_release(struct vt_task *task);
 void vt_buffer_reset(struct vt_buffer *b, bool write);
 int vt_buffer_add(struct vt_task *task, struct vt_buffer *b, uint32_t gref, uint64_t offset, uint64_t nbytes);
 void vt_buffer_unmap(struct vt_task *task, struct vt_buffer *b);
+
+/* At a task's end: pages mapped for good need nothing, and the next command begins with vt_buffer_reset. */
+static inline void vt_buffer_release(struct vt_task *task, struct vt_buffer *b)
+{
+    if (b->nruns || b->scratch)
+        vt_buffer_unmap(task, b);
+}
+
 /* Copies once from granted pages to private memory. */
 int vt_copy_granted(struct vt_channel *channel, uint32_t gref, uint64_t offset, void *to, uint64_t nbytes);
 
@@ -258,10 +266,29 @@ void vt_tmf_quiesced(struct vt_task *task);
 void vt_tmf_visit(struct vt_task *task);
 
 /* srp_buffer.c */
+bool vt_srp_describe_indirect(struct vt_task *task, uint32_t direction, uint32_t count);
+
 /* Bytes of a data buffer descriptor in the IU, by its format; -1: a format we do not know. */
-int vt_srp_descriptor_nbytes(uint32_t format, uint32_t count);
+static inline int vt_srp_descriptor_nbytes(uint32_t format, uint32_t count)
+{
+    const int each = sizeof(struct srp_direct_buf);
+    if (format <= SRP_FMT_DIRECT)
+        return format == SRP_FMT_DIRECT ? each : 0;
+    return format == SRP_FMT_INDIRECT ? (int)sizeof(struct srp_indirect_buf) + (int)count * each : -1;
+}
+
 /* Takes the length that a descriptor claims. False: its counts do not agree. */
-bool vt_srp_describe(struct vt_task *task, uint32_t direction, uint32_t format, uint32_t count);
+static inline bool vt_srp_describe(struct vt_task *task, uint32_t direction, uint32_t format, uint32_t count)
+{
+    if (format == SRP_FMT_NONE)
+        return true;
+    if (format != SRP_FMT_DIRECT)
+        return vt_srp_describe_indirect(task, direction, count);
+    const uint8_t *at = task->iu.bytes + task->desc_offset[direction];
+    task->buf[direction].described = vscsi_get_be(at + offsetof(struct srp_direct_buf, len), 4);
+    return true;
+}
+
 /* Maps the first `nbytes` of a direction's buffer: 0, -EAGAIN no scratch now, -EINVAL malformed, or a grant's error. */
 int vt_srp_map(struct vt_task *task, uint32_t direction, uint64_t nbytes);
 

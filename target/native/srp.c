@@ -8,7 +8,9 @@
 #include "core.h"
 #include "tap.h"
 
-enum { SLOT = VSCSI_SRP_SLOT, GOOD = 0x00, CHECK_CONDITION = 0x02 };
+/* HEAD: what is copied of every IU at once; a command with one direct descriptor ends there. */
+enum { SLOT = VSCSI_SRP_SLOT, HEAD = sizeof(struct srp_cmd) + sizeof(struct srp_direct_buf) };
+enum { GOOD = 0x00, CHECK_CONDITION = 0x02 };
 
 /* ---- responses ---- */
 
@@ -283,7 +285,8 @@ static void take_cmd(struct vt_task *task, const uint8_t *slot)
         drop(task, VT_ERROR_IU_LENGTH);
         return;
     }
-    vscsi_slot_read(task->iu.bytes + sizeof *cmd, slot + sizeof *cmd, nbytes - sizeof *cmd);
+    if (nbytes > HEAD)
+        vscsi_slot_read(task->iu.bytes + HEAD, slot + HEAD, nbytes - HEAD);
     bool out_good = vt_srp_describe(task, BUF_OUT, out, cmd->data_out_desc_cnt);
     if (!out_good || !vt_srp_describe(task, BUF_IN, in, cmd->data_in_desc_cnt)) {
         drop(task, out_good ? VT_ERROR_IN_COUNT : VT_ERROR_OUT_COUNT);
@@ -330,8 +333,7 @@ static void take_tsk_mgmt(struct vt_task *task, const uint8_t *slot)
 static void take_cold(struct vt_task *task, const uint8_t *slot)
 {
     struct vt_channel *channel = task->channel;
-    const uint32_t head = sizeof(struct srp_cmd);
-    vscsi_slot_read(task->iu.bytes + head, slot + head, SLOT - head);
+    vscsi_slot_read(task->iu.bytes + HEAD, slot + HEAD, SLOT - HEAD);
     vt_tap_request(task);
     atomic_store(&task->state, TASK_COLD);
     channel->in_flight--;
@@ -368,7 +370,7 @@ static const struct iu_row {
 static void srp_take(struct vt_task *task, const void *slot)
 {
     struct vt_channel *channel = task->channel;
-    vscsi_slot_read(task->iu.words, slot, sizeof(struct srp_cmd));
+    vscsi_slot_read(task->iu.words, slot, HEAD);
     if (atomic_load_explicit(&channel->state, memory_order_relaxed) == CHANNEL_COLD) {
         take_cold(task, slot);
         return;

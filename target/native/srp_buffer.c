@@ -11,29 +11,13 @@
 
 enum { DESCRIPTOR = sizeof(struct srp_direct_buf) };
 
-/* Bytes of a data buffer descriptor in the IU by format; -1: a format we do not know. */
-int vt_srp_descriptor_nbytes(uint32_t format, uint32_t count)
-{
-    static const int8_t fixed[] = { [SRP_FMT_NONE] = 0, [SRP_FMT_DIRECT] = DESCRIPTOR,
-                                    [SRP_FMT_INDIRECT] = sizeof(struct srp_indirect_buf) };
-    if (format > SRP_FMT_INDIRECT)
-        return -1;
-    return fixed[format] + (format == SRP_FMT_INDIRECT ? (int)count * DESCRIPTOR : 0);
-}
-
-/* The length that a descriptor claims. False: its counts do not agree. */
-bool vt_srp_describe(struct vt_task *task, uint32_t direction, uint32_t format, uint32_t count)
+bool vt_srp_describe_indirect(struct vt_task *task, uint32_t direction, uint32_t count)
 {
     const uint8_t *at = task->iu.bytes + task->desc_offset[direction];
-    struct vt_buffer *b = &task->buf[direction];
-    if (format == SRP_FMT_DIRECT) {
-        b->described = vscsi_get_be(at + offsetof(struct srp_direct_buf, len), 4);
-    } else if (format == SRP_FMT_INDIRECT) {
-        uint64_t table_nbytes = vscsi_get_be(at + offsetof(struct srp_direct_buf, len), 4);
-        if (table_nbytes % DESCRIPTOR || table_nbytes / DESCRIPTOR < count)
-            return false;
-        b->described = vscsi_get_be(at + offsetof(struct srp_indirect_buf, len), 4);
-    }
+    uint64_t table_nbytes = vscsi_get_be(at + offsetof(struct srp_direct_buf, len), 4);
+    if (table_nbytes % DESCRIPTOR || table_nbytes / DESCRIPTOR < count)
+        return false;
+    task->buf[direction].described = vscsi_get_be(at + offsetof(struct srp_indirect_buf, len), 4);
     return true;
 }
 

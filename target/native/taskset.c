@@ -250,8 +250,8 @@ void vt_task_end(struct vt_task *task)
     if (__builtin_expect(task->sched != NULL, 0))
         vt_sched_leave(task);
     /* Grants first: with the response in hand the initiator may take its pages back. */
-    vt_buffer_unmap(task, &task->buf[BUF_OUT]);
-    vt_buffer_unmap(task, &task->buf[BUF_IN]);
+    vt_buffer_release(task, &task->buf[BUF_OUT]);
+    vt_buffer_release(task, &task->buf[BUF_IN]);
     if (vt_is_aborted(task)) {
         give_attention_back(task);
         ops->abort_reply(task);

@@ -7,9 +7,19 @@
 
 #include "abi.h"
 
+/* Four and eight bytes, which are nearly all there are, take one load. */
 static inline uint64_t vscsi_get_be(const uint8_t *p, size_t nbytes)
 {
     uint64_t v = 0;
+    uint32_t half;
+    if (nbytes == sizeof half) {
+        memcpy(&half, p, sizeof half);
+        return __builtin_bswap32(half);
+    }
+    if (nbytes == sizeof v) {
+        memcpy(&v, p, sizeof v);
+        return __builtin_bswap64(v);
+    }
     for (size_t i = 0; i < nbytes; i++)
         v = v << 8 | p[i];
     return v;
@@ -17,6 +27,16 @@ static inline uint64_t vscsi_get_be(const uint8_t *p, size_t nbytes)
 
 static inline void vscsi_put_be(uint8_t *p, uint64_t v, size_t nbytes)
 {
+    if (nbytes == 4) {
+        const uint32_t half = __builtin_bswap32((uint32_t)v);
+        memcpy(p, &half, sizeof half);
+        return;
+    }
+    if (nbytes == 8) {
+        v = __builtin_bswap64(v);
+        memcpy(p, &v, sizeof v);
+        return;
+    }
     for (size_t i = nbytes; i-- > 0; v >>= 8)
         p[i] = (uint8_t)v;
 }

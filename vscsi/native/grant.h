@@ -78,19 +78,25 @@ struct vscsi_mapping {
 int vscsi_mapper_map_slow(struct vscsi_mapper *m, uint32_t gref, bool write, bool persistent, uint8_t **addr);
 void vscsi_mapper_unmap_slow(struct vscsi_mapper *m, uint32_t gref, bool write);
 
+/* The page's address if it is mapped for good, else NULL. */
+static inline uint8_t *vscsi_mapper_pinned(struct vscsi_mapper *m, uint32_t gref, bool write)
+{
+    if (gref >= m->nr_grants)
+        return NULL;
+    struct vscsi_mapping *mapping = &m->mappings[gref];
+    return atomic_load_explicit(write ? &mapping->pinned_write : &mapping->pinned_read, memory_order_acquire);
+}
+
 /*
  * The address of the granted page for reading or writing, in use until unmapped.
  * -ERANGE no such reference; -EACCES not granted to us, or read-only; -EFAULT frame outside the peer's memory.
  */
 static inline int vscsi_mapper_map(struct vscsi_mapper *m, uint32_t gref, bool write, bool persistent, uint8_t **addr)
 {
-    if (persistent && gref < m->nr_grants) {
-        struct vscsi_mapping *mapping = &m->mappings[gref];
-        uint8_t *p = atomic_load_explicit(write ? &mapping->pinned_write : &mapping->pinned_read, memory_order_acquire);
-        if (p) {
-            *addr = p;
-            return 0;
-        }
+    uint8_t *p = persistent ? vscsi_mapper_pinned(m, gref, write) : NULL;
+    if (p) {
+        *addr = p;
+        return 0;
     }
     return vscsi_mapper_map_slow(m, gref, write, persistent, addr);
 }
