@@ -41,9 +41,14 @@ PROGRAMS = {
     "hot_path": Program(
         ("target/native", "initiator/native", "vscsi/native"),
         without=("stamp.c", "loop.c"),
-        linker=(f"-Wl,{','.join(f'--wrap={name}' for name in COUNTED)}", "-luring"),
+        linker=(f"-Wl,{','.join(f'--wrap={name}' for name in COUNTED)}", "-luring", "-lm"),
     ),
 }
+
+
+def clean_environment() -> dict[str, str]:
+    """Without what a sanitizer preloads: these programs are not built for it."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
 def build(name: str) -> Path:
@@ -63,7 +68,7 @@ def build(name: str) -> Path:
     command = ["gcc", *FLAGS, "-D_GNU_SOURCE", '-DVSCSI_STAMP="bench"', *(f"-I{ROOT / f}" for f in recipe.folders)]
     command += [str(source), *(str(path) for path in parts if path.name not in recipe.without)]
     command += ["-o", str(unfinished), *recipe.linker, "-lpthread"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
     if done.returncode:
         raise ProgramError(f"{name} does not compile: {done.stderr.strip().splitlines()[-1]}")
     for old in KEPT.glob(f"{name}-*"):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .goals import Scene, Verdict, ratio
 from .lanes import BlkifLane, SrpLane
-from .programs import ProgramError, build
+from .programs import ProgramError, build, clean_environment
 from .room import READ, SPIN_US, WRITE, Room
 from .worker import WorkerLane
 
@@ -77,7 +77,13 @@ class Counts:
 def drive(protocol: str, store: str, *, read_percent: int = 100, sealed: bool = False) -> Counts:
     """Both ends in one thread, without valgrind. RuntimeError if it fails, or makes a system call though `sealed`."""
     command = [str(build("hot_path")), protocol, str(read_percent), store, str(DEPTH), str(TURNS)]
-    done = subprocess.run([*command, *(["sealed"] if sealed else [])], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, *(["sealed"] if sealed else [])],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=clean_environment(),
+    )
     if done.returncode:
         raise RuntimeError(f"hot_path {protocol} {store}: status {done.returncode} {done.stderr.strip()}")
     return Counts(**{name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", done.stdout)})
@@ -91,7 +97,11 @@ def instructions(protocol: str, side: str, store: str, *, read_percent: int = 10
     with tempfile.NamedTemporaryFile(prefix="vscsi-callgrind-") as out:
         tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}", "--collect-atstart=no"]
         done = subprocess.run(
-            [*tool, f"--toggle-collect={SIDES[side]}", *command], capture_output=True, text=True, check=False
+            [*tool, f"--toggle-collect={SIDES[side]}", *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=clean_environment(),
         )
         totals = re.search(r"^totals: (\d+)", Path(out.name).read_text(errors="replace"), re.MULTILINE)
     counted = re.search(r"done=(\d+) failed=0", done.stdout)

@@ -80,9 +80,9 @@ void vt_aca_nexus_lost(struct vt_target *t, uint32_t nexus)
         struct vt_lu *lu = atomic_load(&t->lus[i]);
         if (!lu)
             continue;
-        pthread_mutex_lock(&lu->lock);
+        vt_lock_take(&lu->lock);
         vt_aca_clear(lu, nexus);
-        pthread_mutex_unlock(&lu->lock);
+        vt_lock_give(&lu->lock);
     }
 }
 
@@ -126,9 +126,9 @@ uint8_t vt_aca_refuses_early(struct vt_task *task)
     struct vt_lu *lu = task->lu;
     if (!vscsi_load_relaxed(&lu->rules))
         return 0;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     uint8_t status = vt_aca_refusal(lu, task);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return status;
 }
 
@@ -176,7 +176,7 @@ void vt_aca_ended(struct vt_task *task)
     uint8_t status = task->result.status;
     if (!lu)
         return;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     if (status == CHECK_CONDITION) {
         if (lu->policy.qerr == QERR_ALL || lu->policy.qerr == QERR_NEXUS)
             abort_others(lu, task);
@@ -184,5 +184,5 @@ void vt_aca_ended(struct vt_task *task)
     } else if (lu->policy.ua_intlck == UA_INTLCK_ESTABLISH && attention_of(status)) {
         vt_ua_put(lu, task->nexus, attention_of(status));
     }
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
 }

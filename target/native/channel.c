@@ -342,9 +342,9 @@ static void stop(struct vt_channel *channel, const struct vt_letter *letter)
         if (state == TASK_FREE || state == TASK_COLD)
             continue;
         if (task->in_set) {
-            pthread_mutex_lock(&task->lu->lock);
+            vt_lock_take(&task->lu->lock);
             vt_set_abort(task->lu, task);
-            pthread_mutex_unlock(&task->lu->lock);
+            vt_lock_give(&task->lu->lock);
         } else {
             atomic_store(&task->aborted, true);
             vt_slow_abort(task);

@@ -105,14 +105,14 @@ static bool check_nexus(struct vt_task *task, struct vt_cause *cause, uint8_t *s
 {
     struct vt_lu *lu = task->lu;
     const struct vt_command *facts = &task->row->facts;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     uint32_t ua = facts->flags & VT_CMD_SKIPS_UA ? 0 : vt_ua_first(lu, task->nexus);
     bool denied = lu->it[task->nexus].deny & facts->conflict;
     if (denied && !(ua && vt_ua_is_reset(ua)))
         ua = 0;
     if (ua && !lu->policy.ua_intlck)
         task->attention = vt_ua_pop(lu, task->nexus);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     if (ua)
         return fail(cause, status, 0x060000 | ua);
     if (denied)

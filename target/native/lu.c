@@ -72,7 +72,7 @@ static struct vt_lu *make(struct vt_target *t, uint32_t index, const struct vt_l
         free(lu);
         return NULL;
     }
-    pthread_mutex_init(&lu->lock, NULL);
+    vt_lock_init(&lu->lock);
     pthread_cond_init(&lu->idle, NULL);
     lu->target = t;
     lu->index = index;
@@ -91,7 +91,7 @@ void vt_lu_free(struct vt_lu *lu)
 {
     if (!lu)
         return;
-    pthread_mutex_destroy(&lu->lock);
+    vt_lock_destroy(&lu->lock);
     pthread_cond_destroy(&lu->idle);
     vt_range_free(lu);
     free(lu->it);
@@ -134,10 +134,10 @@ int vt_lu_update(struct vt_target *t, uint32_t index, const struct vt_lu_config 
                (config->flags ^ lu->flags) & fixed))
         rc = -EINVAL;
     if (rc == 0) {
-        pthread_mutex_lock(&lu->lock);
+        vt_lock_take(&lu->lock);
         set_facts(lu, config);
         vt_set_enable(lu);
-        pthread_mutex_unlock(&lu->lock);
+        vt_lock_give(&lu->lock);
     }
     pthread_mutex_unlock(&t->control);
     return rc;
@@ -157,7 +157,7 @@ int vt_lu_deny(struct vt_target *t, uint32_t index, uint32_t nexus, uint32_t cla
     struct vt_lu *lu = lu_of(t, index);
     if (!lu || (nexus != VT_ALL && nexus >= VT_MAX_NEXUSES))
         return lu ? -EINVAL : -ENOENT;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     if (nexus == VT_ALL) {
         lu->deny_default = classes;     /* of nexuses to come, too */
         for (uint32_t n = 0; n < VT_MAX_NEXUSES; n++)
@@ -165,7 +165,7 @@ int vt_lu_deny(struct vt_target *t, uint32_t index, uint32_t nexus, uint32_t cla
     } else {
         vscsi_store_relaxed(&lu->it[nexus].deny, classes);
     }
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return 0;
 }
 
@@ -174,13 +174,13 @@ int vt_lu_access(struct vt_target *t, uint32_t index, uint32_t nexus, uint32_t a
     struct vt_lu *lu = lu_of(t, index);
     if (!lu || (nexus != VT_ALL && nexus >= VT_MAX_NEXUSES))
         return lu ? -EINVAL : -ENOENT;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     if (nexus == VT_ALL)
         lu->access_default = access;
     for (uint32_t n = 0; n < VT_MAX_NEXUSES; n++)
         if (nexus == VT_ALL || n == nexus)
             vscsi_store_relaxed(&lu->it[n].access, access);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return 0;
 }
 
@@ -198,11 +198,11 @@ int vt_lu_deny_many(struct vt_target *t, uint32_t index, uint32_t others, const 
     }
     if (!lu)
         return -ENOENT;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     lu->deny_default = others;
     for (uint32_t n = 0; n < VT_MAX_NEXUSES; n++)
         vscsi_store_relaxed(&lu->it[n].deny, deny[n]);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return 0;
 }
 
@@ -211,10 +211,10 @@ int vt_lu_operation(struct vt_target *t, uint32_t index, uint32_t sense, uint32_
     struct vt_lu *lu = lu_of(t, index);
     if (!lu)
         return -ENOENT;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     vscsi_store_relaxed(&lu->progress, progress < UINT16_MAX ? progress : UINT16_MAX);
     vscsi_store_relaxed(&lu->operation, sense);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return 0;
 }
 
@@ -229,9 +229,9 @@ int vt_lu_stats(struct vt_target *t, uint32_t index, struct vt_lu_stats *stats)
     struct vt_lu *lu = lu_of(t, index);
     if (!lu)
         return -ENOENT;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     *stats = lu->stats;
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return 0;
 }
 
@@ -251,20 +251,20 @@ int vt_lu_remove(struct vt_target *t, uint32_t index)
     bool removing = lu && lu->removing;
     if (lu && !removing) {
         atomic_store(&t->by_lun[lu->lun], NULL);
-        pthread_mutex_lock(&lu->lock);
+        vt_lock_take(&lu->lock);
         lu->removing = true;
-        pthread_mutex_unlock(&lu->lock);
+        vt_lock_give(&lu->lock);
     }
     pthread_mutex_unlock(&t->control);
     if (!lu || removing)
         return lu ? -EBUSY : -ENOENT;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     for (struct vt_task *task = lu->first; task; task = task->set_next)
         vt_set_abort(lu, task);
     vt_range_wake(t);
     while (lu->nr_tasks || lu->immed_running || lu->ranges)
-        pthread_cond_wait(&lu->idle, &lu->lock);
-    pthread_mutex_unlock(&lu->lock);
+        pthread_cond_wait(&lu->idle, &lu->lock.mutex);
+    vt_lock_give(&lu->lock);
     pthread_mutex_lock(&t->control);
     atomic_store(&t->lus[index], NULL);
     lu->buried = t->graveyard;

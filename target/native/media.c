@@ -260,11 +260,11 @@ static void immed_submit(struct vt_lu *lu, struct vt_loop *loop)
 
 void vt_media_immed(struct vt_lu *lu, struct vt_loop *loop)
 {
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     bool mine = !lu->immed_running;
     lu->immed_again = !mine;
     lu->immed_running = true;
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     if (mine)
         immed_submit(lu, loop);
 }
@@ -272,13 +272,13 @@ void vt_media_immed(struct vt_lu *lu, struct vt_loop *loop)
 void vt_media_immed_done(struct vt_lu *lu, struct vt_loop *loop)
 {
     note_sync(lu, lu->immed.error, lu->immed_dirty);
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     bool again = lu->immed_again;
     lu->immed_again = false;
     lu->immed_running = again;
     if (!again && lu->removing)
         pthread_cond_broadcast(&lu->idle);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     if (again)
         immed_submit(lu, loop);
 }

@@ -50,7 +50,7 @@ static bool at_rest(const struct vt_lu *lu, const bool *meant, const struct vt_t
 static void sleep_a_little(struct vt_lu *lu, uint64_t until_ns)
 {
     struct timespec until = { .tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u) };
-    pthread_cond_clockwait(&lu->idle, &lu->lock, CLOCK_MONOTONIC, &until);
+    pthread_cond_clockwait(&lu->idle, &lu->lock.mutex, CLOCK_MONOTONIC, &until);
 }
 
 int vt_nexus_abort_tasks(struct vt_target *t, uint32_t index, const uint32_t *nexuses, uint32_t count, uint64_t task)
@@ -66,7 +66,7 @@ int vt_nexus_abort_tasks(struct vt_target *t, uint32_t index, const uint32_t *ne
     }
     int rc = 0;
     uint64_t deadline = vscsi_now_ns() + (uint64_t)t->config.abort_limit_ms * 1000000u;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     lu->preempting++;
     uint64_t before = lu->next_seq;
     struct vt_task *own = task ? find(lu, task) : NULL;
@@ -86,6 +86,6 @@ int vt_nexus_abort_tasks(struct vt_target *t, uint32_t index, const uint32_t *ne
         }
     }
     lu->preempting--;
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return rc;
 }

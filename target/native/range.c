@@ -116,7 +116,7 @@ bool vt_range_claim(struct vt_task *task)
 {
     struct vt_lu *lu = task->lu;
     bool taken = false;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     /* A second look at memory of the initiator may have found other blocks than were granted. */
     bool granted = atomic_load(&task->extent) == EXTENT_GRANTED && task->lba == task->claim_lba &&
                    task->blocks == task->claim_blocks;
@@ -132,7 +132,7 @@ bool vt_range_claim(struct vt_task *task)
         atomic_store(&task->extent, EXTENT_KNOWN);
     if (other && lu->range_waiting)
         vt_range_wake(lu->target);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     if (!taken)
         return true;
     /* It begins anew when its turn comes, so it need not keep what others may want. */
@@ -151,11 +151,11 @@ void vt_range_drop(struct vt_task *task, enum vt_extent extent)
         atomic_store_explicit(&task->extent, extent, memory_order_release);
         return;
     }
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     atomic_store(&task->extent, extent);
     if (lu->range_waiting)
         vt_range_wake(lu->target);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
 }
 
 /* From any thread, under the LU's lock: an aborted task waits for nothing. */
@@ -205,14 +205,14 @@ void vt_range_orphan(struct vt_task *task)
     struct vt_lu *lu = task->lu;
     if (!task->in_set || task->op != VT_OP_WRITE || atomic_load(&task->extent) != EXTENT_KNOWN)
         return;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     if (!task->orphan) {
         task->orphan = true;
         lu->orphans++;
         lu->range_looks++;
         lu->range_waiting++;
     }
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
 }
 
 static bool is_holder(const struct vt_lu *lu, uint64_t owner)
@@ -303,7 +303,7 @@ static int try_hold(struct vt_target *t, struct vt_lu *lu, struct vt_range *rang
     if (task && vt_request_aborted(t, task) != 0)
         return -ECANCELED;
     int rc = 0;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     if (lu->removing) {
         rc = -ECANCELED;
     } else if (may_hold(lu, range, unknown)) {
@@ -311,7 +311,7 @@ static int try_hold(struct vt_target *t, struct vt_lu *lu, struct vt_range *rang
         lu->range_waiting--;
         rc = 1;
     }
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return rc;
 }
 
@@ -344,16 +344,16 @@ int64_t vt_range_lock(struct vt_target *t, uint64_t task, uint32_t index, uint64
     range->lba = lba;
     range->blocks = blocks;
     range->owner = task ? task : (uint64_t)1 << 63 | (uint64_t)syscall(SYS_gettid);
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     append(lu, range);
     uint64_t id = range->id;
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     int rc = wait_for(t, lu, range, task, deadline_ns);
     if (rc > 0)
         return (int64_t)id;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     give_back(lu, find(lu, id));
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return rc;
 }
 
@@ -362,12 +362,12 @@ int vt_range_unlock(struct vt_target *t, uint32_t index, int64_t id)
     struct vt_lu *lu = index < VT_MAX_LUS ? atomic_load(&t->lus[index]) : NULL;
     if (!lu)
         return -ENOENT;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     struct vt_range **link = find(lu, (uint64_t)id);
     int rc = *link && (*link)->held ? 0 : -ENOENT;
     if (rc == 0)
         give_back(lu, link);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return rc;
 }
 
@@ -376,9 +376,9 @@ void vt_range_forget(struct vt_lu *lu)
 {
     if (!lu)
         return;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     lu->parked_first = lu->parked_last = NULL;
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
 }
 
 void vt_range_free(struct vt_lu *lu)

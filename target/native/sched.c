@@ -257,12 +257,12 @@ int vt_lu_schedule(struct vt_target *t, uint32_t index, uint32_t sched, uint64_t
     struct vt_sched *s = sched_of(t, sched);
     if (!lu || !s)
         return -ENOENT;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     int rc = atomic_load(&lu->sched) ? -EEXIST : 0;
     if (rc == 0) {
         lu->sched_base = base;
         atomic_store_explicit(&lu->sched, s, memory_order_release);
     }
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return rc;
 }

@@ -88,10 +88,10 @@ int vt_lu_disk(struct vt_target *t, uint32_t index, struct vt_disk *disk, uint64
     struct vt_lu *lu = index < VT_MAX_LUS ? atomic_load(&t->lus[index]) : NULL;
     if (!lu)
         return -ENOENT;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     lu->disk_base = base;
     atomic_store(&lu->disk, disk);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return 0;
 }
 

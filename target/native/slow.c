@@ -233,9 +233,9 @@ int vt_request_attention(struct vt_target *t, uint64_t task)
     struct vt_task *found = find(t, task);
     if (!found || !found->lu || found->attention)
         return -ENOENT;
-    pthread_mutex_lock(&found->lu->lock);
+    vt_lock_take(&found->lu->lock);
     found->attention = vt_ua_pop(found->lu, found->nexus);
-    pthread_mutex_unlock(&found->lu->lock);
+    vt_lock_give(&found->lu->lock);
     return (int)found->attention;
 }
 

@@ -18,6 +18,7 @@
 #include "be.h"
 #include "blockio.h"
 #include "grant.h"
+#include "lock.h"
 #include "ring.h"
 #include "sched_queue.h"
 
@@ -251,7 +252,7 @@ struct vt_lu {
     _Atomic(struct vt_disk *) disk; /* simulated: set once */
     uint64_t disk_base;
 
-    pthread_mutex_t lock;
+    struct vt_lock lock;
     pthread_cond_t idle;
     struct vt_task *first;
     struct vt_task *last;

@@ -88,7 +88,7 @@ enum vt_enter vt_set_enter(struct vt_task *task)
     struct vt_lu *lu = task->lu;
     enum vt_enter how = ENTER_ENABLED;
     uint8_t refusal;
-    pthread_mutex_lock(&lu->lock);
+    bool gate = vt_lock_enter(&lu->lock, task->channel->loop);
     if (lu->removing) {
         how = ENTER_GONE;
     } else if (has_tag(task) && vt_set_find(lu, task->nexus, task->tag)) {
@@ -109,7 +109,7 @@ enum vt_enter vt_set_enter(struct vt_task *task)
         set_extent(lu, task, how == ENTER_DORMANT);
         link_task(lu, task);
     }
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_leave(&lu->lock, gate);
     return how;
 }
 
@@ -155,7 +155,7 @@ static void count(struct vt_lu *lu, struct vt_task *task)
 void vt_set_leave(struct vt_task *task)
 {
     struct vt_lu *lu = task->lu;
-    pthread_mutex_lock(&lu->lock);
+    bool gate = vt_lock_enter(&lu->lock, task->channel->loop);
     count(lu, task);
     unlink_task(lu, task);
     vt_set_enable(lu);
@@ -165,7 +165,7 @@ void vt_set_leave(struct vt_task *task)
         vt_range_left(lu, task);
     if (lu->preempting || (lu->nr_tasks == 0 && lu->removing))
         pthread_cond_broadcast(&lu->idle);
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_leave(&lu->lock, gate);
 }
 
 /* Marks one task aborted and hurries it; it ends in its own loop. Under the LU's lock. */
@@ -204,7 +204,7 @@ static bool block(struct vt_task *task)
     struct vt_lu *lu = task->lu;
     if (!task->in_set || !(vscsi_load_relaxed(&lu->rules) & RULE_ACA))
         return false;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     bool blocked = vt_aca_blocks(lu, task) && !vt_is_aborted(task) &&
                    atomic_load_explicit(&task->extent, memory_order_relaxed) != EXTENT_GRANTED;
     if (blocked) {
@@ -212,7 +212,7 @@ static bool block(struct vt_task *task)
         lu->nr_dormant++;
         atomic_store(&task->state, TASK_DORMANT);
     }
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     return blocked;
 }
 
@@ -238,9 +238,9 @@ static void give_attention_back(struct vt_task *task)
 {
     if (!task->attention)
         return;
-    pthread_mutex_lock(&task->lu->lock);
+    vt_lock_take(&task->lu->lock);
     vt_ua_return(task->lu, task->nexus, task->attention);
-    pthread_mutex_unlock(&task->lu->lock);
+    vt_lock_give(&task->lu->lock);
 }
 
 void vt_task_end(struct vt_task *task)

@@ -102,7 +102,7 @@ void vt_tmf_take(struct vt_task *task)
         return;
     }
     task->lu = lu;
-    pthread_mutex_lock(&lu->lock);
+    vt_lock_take(&lu->lock);
     task->seq = lu->next_seq++;
     /* Each nexus has a task set of its own; and that shall not change while the function waits. */
     if (task->function == SRP_TMF_CLEAR_TASK_SET && lu->policy.separate_sets)
@@ -116,7 +116,7 @@ void vt_tmf_take(struct vt_task *task)
         task->set_next = lu->tmfs;
         lu->tmfs = task;
     }
-    pthread_mutex_unlock(&lu->lock);
+    vt_lock_give(&lu->lock);
     if (!wait) {
         task->deadline_ns = 0;
         vt_tmf_quiesced(task);
@@ -201,7 +201,7 @@ void vt_tmf_expire(struct vt_channel *channel, uint64_t now_ns)
             continue;
         struct vt_lu *lu = tmf->lu;
         bool mine = false;
-        pthread_mutex_lock(&lu->lock);
+        vt_lock_take(&lu->lock);
         for (struct vt_task **link = &lu->tmfs; *link; link = &(*link)->set_next)
             if (*link == tmf) {
                 *link = tmf->set_next;
@@ -209,7 +209,7 @@ void vt_tmf_expire(struct vt_channel *channel, uint64_t now_ns)
                 mine = true;
                 break;
             }
-        pthread_mutex_unlock(&lu->lock);
+        vt_lock_give(&lu->lock);
         if (!mine)
             continue;
         channel->loop->tmfs_waiting--;

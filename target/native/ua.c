@@ -100,11 +100,11 @@ static int for_each(struct vt_target *t, uint32_t nexus, uint32_t except, uint32
         struct vt_lu *unit = atomic_load(&t->lus[i]);
         if (!unit)
             continue;
-        pthread_mutex_lock(&unit->lock);
+        vt_lock_take(&unit->lock);
         for (uint32_t n = nexus == VT_ALL ? 0 : nexus; n < (nexus == VT_ALL ? VT_MAX_NEXUSES : nexus + 1); n++)
             if (n != except && atomic_load(&t->nexuses[n].used))
                 each(unit, n, code);
-        pthread_mutex_unlock(&unit->lock);
+        vt_lock_give(&unit->lock);
     }
     pthread_mutex_unlock(&t->control);
     return 0;
@@ -137,9 +137,9 @@ int vt_ua_take(struct vt_target *t, uint32_t nexus, uint32_t lu)
     struct vt_lu *unit = atomic_load(&t->lus[lu]);
     if (!unit)
         return -ENOENT;
-    pthread_mutex_lock(&unit->lock);
+    vt_lock_take(&unit->lock);
     uint32_t code = vt_ua_pop(unit, nexus);
-    pthread_mutex_unlock(&unit->lock);
+    vt_lock_give(&unit->lock);
     return (int)code;
 }
 
