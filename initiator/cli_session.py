@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vscsi.cli import STDOUT, CliError, ExitStatus, from_sense, from_status, hex_dump, naming
+from vscsi.cli import STDOUT, CliError, ExitStatus, from_sense, from_status, harmless, hex_dump, naming
 
 if TYPE_CHECKING:
     from initiator import Done, Initiator
@@ -211,7 +211,7 @@ class Session:
 def emit(lines: Iterable[str]) -> None:
     """Lines to stdout."""
     with naming(STDOUT):
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.write("".join(f"{harmless(line)}\n" for line in lines))
 
 
 def emit_raw(data: bytes) -> None:

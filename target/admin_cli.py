@@ -16,7 +16,7 @@ import vscsi
 from target import scheduling_admin
 from target.faults_admin import add_parser, in_words
 from target.stores.sizes import format_size, parse_size
-from vscsi.cli import ArgumentParser, CliError, ExitStatus, run
+from vscsi.cli import ArgumentParser, CliError, ExitStatus, harmless, run
 
 PROG = "vscsi-admin"
 MEMORY_NBYTES = 1 << 20
@@ -98,8 +98,15 @@ def _main(args: argparse.Namespace) -> int:
         json.dump(answer, sys.stdout, indent=2)
         print()
     else:
-        print(_words(args.action, answer))
+        print(harmless(_safe_words(args.action, answer)))
     return ExitStatus.OK
+
+
+def _safe_words(action: str, answer: dict[str, Any]) -> str:
+    try:
+        return _words(action, answer)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CliError("the target's answer makes no sense", ExitStatus.MALFORMED) from error
 
 
 def _ask(connection: Any, args: argparse.Namespace) -> dict[str, Any]:
@@ -121,6 +128,8 @@ def _ask(connection: Any, args: argparse.Namespace) -> dict[str, Any]:
     if "error" in answer:
         raise CliError(str(answer["error"]), ExitStatus.ILLEGAL_REQUEST)
     result: dict[str, Any] = answer["result"]
+    if not isinstance(result, dict):
+        raise CliError("the target's answer makes no sense", ExitStatus.MALFORMED)
     return result
 
 

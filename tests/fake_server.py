@@ -80,6 +80,11 @@ class Device:
 
     def look(self) -> None:
         theirs = self.connection.store.get(f"device/vscsi-srp/{self.k}/state")
+        if theirs in self.server.silent:
+            return
+        if theirs in self.server.lies:
+            self.connection.write({f"backend/vscsi-srp/{self.k}/state": self.server.lies[theirs]})
+            return
         if theirs == "1" and self.state != 2:
             info = PeerInfo("fake", "0", "python", self.server.max_transfer)
             nodes = SrpTargetNodes(PORT_ID, info, persistent=self.server.persistent).nodes()
@@ -210,6 +215,10 @@ class FakeServer:
         self.max_transfer = 1 << 20
         self.persistent = True
         self.refuse = ""
+        self.silent: set[str | None] = set()
+        """States of the initiator that it does not react to."""
+        self.lies: dict[str | None, str] = {}
+        """What it publishes as its own state instead of what is due, by the initiator's."""
         self.login: Callable[[srp.LoginReq], srp.Iu] | None = lambda iu: srp.LoginRsp(
             req_lim_delta=LIMIT, tag=iu.tag, max_it_iu_len=SLOT, max_ti_iu_len=SLOT, buf_fmt=6, rsp_flags=0
         )

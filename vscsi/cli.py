@@ -216,10 +216,18 @@ class ArgumentParser(argparse.ArgumentParser):
         self.exit(ExitStatus.SYNTAX, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+_CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\udc80-\\udc9f]")
+
+
+def harmless(text: str) -> str:
+    """The text without control characters: some of it may be a peer's, who has no say in what the terminal does."""
+    return _CONTROL.sub("?", text)
+
+
 def complain(prog: str, message: str, stream: TextIO | None = None) -> None:
     """One line on stderr; never raises."""
     with contextlib.suppress(OSError):
-        print(f"{prog}: {' '.join(message.splitlines())}", file=stream or sys.stderr)
+        print(harmless(f"{prog}: {' '.join(message.splitlines())}"), file=stream or sys.stderr)
 
 
 STDOUT = "stdout"

@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -47,6 +48,15 @@ def _connect(path: Path, timeout: float) -> socket.socket:
             if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
                 raise BusError(f"no target is listening at {path}") from error
             raise BusError(f"cannot connect to {path}: {error.strerror}") from error
+
+
+def _check_event_channel(fd: int) -> None:
+    """Any other descriptor could block us, or write where we do not want to. ProtocolError."""
+    if stat.S_ISSOCK(os.fstat(fd).st_mode):
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            if (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+                return
+    raise ProtocolError("what the target sent is no event channel")
 
 
 class InitiatorConnection(Connection):
@@ -260,6 +270,7 @@ class InitiatorConnection(Connection):
         if fd < 0:
             raise BusError("the target sent no event channel")
         try:
+            _check_event_channel(fd)
             port = wire.integer(frame, "port", 1, 2**31)
             if port in self._events:
                 raise ProtocolError(f"the target gave event channel {port} twice")
