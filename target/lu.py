@@ -208,7 +208,8 @@ class LogicalUnit:
         """A new `struct vt_lu_config` for the native core."""
         config = ffi.new("struct vt_lu_config *")
         config.lun, config.block_nbytes, config.blocks = self.lun, self.block_nbytes, self.blocks
-        config.fd = -1 if self.store.fd is None else self.store.fd
+        fd = self.store.native_fd
+        config.fd = -1 if fd is None else fd
         config.max_transfer_blocks = self.max_transfer_blocks
         config.is_block_device = self.store.is_block_device
         self.policy.put(config.policy)
@@ -218,7 +219,7 @@ class LogicalUnit:
             lib.VT_LU_WRITE_CACHE: self.write_cache,
             lib.VT_LU_DESCRIPTOR_SENSE: self.descriptor_sense,
             lib.VT_LU_NULL: self.store.is_null,
-            lib.VT_LU_SLOW_STORE: self.store.fd is None and not self.store.is_null,
+            lib.VT_LU_SLOW_STORE: fd is None and not self.store.is_null,
             lib.VT_LU_DIRECT: self.store.is_direct,
             lib.VT_LU_DISCARD: self.discard and not self.readonly,
             lib.VT_LU_PROTECTED: bool(self.protection_type),

@@ -190,6 +190,13 @@ int vi_channel_live(struct vi_channel *c, uint32_t request_limit, uint32_t max_i
     return rc;
 }
 
+void vi_channel_eager_events(struct vi_channel *c)
+{
+    pthread_mutex_lock(&c->mutex);
+    c->eager_events = true;
+    pthread_mutex_unlock(&c->mutex);
+}
+
 int vi_channel_credit(struct vi_channel *c, int32_t delta)
 {
     pthread_mutex_lock(&c->mutex);

@@ -82,6 +82,7 @@ struct vi_channel {
     int wake_fd;               /* ours alone: gets the leader out of its sleep */
     int error;                 /* 0, or why the channel is dead */
     bool live;
+    bool eager_events;         /* no event suppression */
     int32_t request_limit;
     int32_t kept_credits;      /* for task management */
     uint32_t max_iu_nbytes;

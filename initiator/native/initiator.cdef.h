@@ -111,6 +111,12 @@ int vi_task_management(struct vi_channel *c, uint8_t function, const uint8_t lun
                        struct vi_completion *completion, int timeout_ms);
 uint32_t vi_outstanding(struct vi_channel *c);
 
+/*
+ * From now on without event suppression, for measuring what that is worth: an event with every publication, and one
+ * asked for with every response.
+ */
+void vi_channel_eager_events(struct vi_channel *c);
+
 struct vi_stats {
     uint64_t requests;
     uint64_t responses;

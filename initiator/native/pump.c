@@ -42,8 +42,11 @@ void vi_fail_locked(struct vi_channel *c, int error)
 
 bool vi_push(struct vi_channel *c)
 {
-    c->stats.requests += c->ring.req_prod_pvt - c->ring.req_published;
+    uint32_t requests = c->ring.req_prod_pvt - c->ring.req_published;
+    c->stats.requests += requests;
     bool kick = vscsi_front_push(&c->ring);
+    if (c->eager_events)
+        kick = requests != 0;
     c->stats.kicks_sent += kick;
     return kick;
 }
@@ -95,6 +98,8 @@ int vi_pump(struct vi_channel *c)
         if (n == 0 || total >= (int)c->ring.nr_ents)
             break;
     }
+    if (c->eager_events)
+        vscsi_front_final_check(&c->ring, 1); /* for its request for an event; what it finds is found again */
     if (total) {
         /* The leader's rsp_event may lie behind us now: it must look again before it sleeps on. */
         vi_wake_leader(c);

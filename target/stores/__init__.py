@@ -17,8 +17,10 @@ from enum import Flag, auto
 from pathlib import Path
 from typing import Any, TypeVar
 
+from target import debug
 from target.native import ffi, lib
 
+SLOW = debug.declare("store.slow", "serve READ and WRITE of every image through Python, as if it had no descriptor")
 GROUP = "vscsi.stores"
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,11 @@ class Store:
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+
+    @property
+    def native_fd(self) -> int | None:
+        """The descriptor that the native core may read and write, if it may."""
+        return None if SLOW.value else self.fd
 
     def readinto(self, buffer: memoryview, offset: int) -> None:
         """Fills the whole buffer."""

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from fake_target import ARENA, LUN0, disk_handler, tag_of
+from fake_target import ARENA, LUN0, disk_handler, rsp, tag_of
 
 from initiator.native import ffi, lib
 from vscsi.native import lib as shared
@@ -244,3 +244,26 @@ def test_open_loop_ends_with_its_time(fake):
 def test_open_loop_gives_up_on_a_silent_target(fake):
     t = fake(timeout_ms=50)
     assert load(t, queue_depth=1, rate_per_s=1000)[0] == -errno.ETIMEDOUT
+
+
+# ---- without event suppression ----
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_eager_events_are_sent_and_asked_for(fake, eager):
+    """The target is busy and asks for no second event, nor do we: without suppression there is one all the same."""
+    t = fake()
+    if eager:
+        lib.vi_channel_eager_events(t.c)
+    tags = []
+    for _ in range(2):
+        tags.append(t.submit(bytes(6)))
+        lib.vi_flush(t.c)
+    stats = ffi.new("struct vi_stats *")
+    lib.vi_channel_stats(t.c, stats)
+    wanted = []
+    for tag in tags:
+        t.take()
+        wanted.append(shared.vscsi_ring_respond(t.back, rsp(tag), len(rsp(tag))))
+        assert t.reap(min_=0, timeout_ms=0)[0] == 1
+    assert (stats.kicks_sent, wanted) == ((2, [1, 1]) if eager else (1, [1, 0]))

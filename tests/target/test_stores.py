@@ -54,6 +54,20 @@ def test_file(image: Path) -> None:
     assert image.read_bytes()[:1536] == bytes([7]) * 512 + b"x" * 512 + bytes([7]) * 512
 
 
+def test_a_slow_store_hides_its_descriptor(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """-D store.slow: what is measured is Python's way to an image that the native core could read itself."""
+    store = opened(str(image))
+    try:
+        assert store.native_fd == store.fd is not None
+        monkeypatch.setattr(stores.SLOW, "value", 1)
+        assert store.native_fd is None
+        buffer = bytearray(512)
+        store.readinto(memoryview(buffer), 0)
+        assert buffer == image.read_bytes()[:512]
+    finally:
+        store.close()
+
+
 def test_the_scheme_may_be_left_out(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(f"file:{image}").close()
     monkeypatch.chdir(image.parent)

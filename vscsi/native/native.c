@@ -152,6 +152,11 @@ int vscsi_ring_respond(struct vscsi_back_ring *r, const void *iu, uint32_t nbyte
     return rc ? rc : vscsi_back_push(r);
 }
 
+uint32_t vscsi_hist_bucket_of(uint64_t ns)
+{
+    return vscsi_hist_bucket(ns);
+}
+
 uint64_t vscsi_hist_value(uint32_t bucket)
 {
     const uint32_t sub = 1u << VSCSI_HIST_SUB_BITS;

@@ -118,6 +118,7 @@ struct vscsi_load_result {
     uint64_t histogram[2560];  /* latency in ns: VSCSI_HIST_SUB_BITS sub-buckets a power of two */
 };
 
+uint32_t vscsi_hist_bucket_of(uint64_t ns);
 /* The value in the middle of a bucket, in ns. */
 uint64_t vscsi_hist_value(uint32_t bucket);
 /* The value at fraction q (0..1) of a histogram, in ns; 0 if it is empty. */
