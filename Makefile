@@ -16,7 +16,7 @@ TSAN := VENV=.venv-tsan VSCSI_SANITIZE=thread $(SETUP)
 # What runs C of ours in several threads; the rest of the tests would only be slower.
 THREADED := tests/target/native tests/initiator tests/stress
 
-.PHONY: help setup demo test lint format asan tsan fuzz stress crash model conformance bench pictures clean
+.PHONY: help setup demo test lint format asan tsan fuzz stress crash model conformance bench bench-peers pictures clean
 
 help:
 	@echo 'make setup              install what is missing, build, install into .venv'
@@ -32,6 +32,7 @@ help:
 	@echo 'make conformance        libiscsi'\''s tests through the SG_IO door on every kind of LUN (ARGS="--test Sanitize.*")'
 	@echo 'make fuzz               the fuzz tests with new seeds for TIME=60 seconds, then each fuzz target in C (libFuzzer)'
 	@echo 'make bench              bench/compare.py (ARGS="--quick")'
+	@echo 'make bench-peers        the same beside other targets, which are installed first'
 	@echo 'make pictures           draw the pictures in docs/ from docs/bench.json'
 	@echo 'make clean              remove everything that was built or installed here'
 
@@ -89,6 +90,10 @@ conformance: setup
 
 bench: setup
 	$(BIN)/python bench/compare.py $(ARGS)
+
+bench-peers: setup
+	@NEED=peers $(SETUP)
+	$(BIN)/python bench/compare.py --peers --progress $(ARGS)
 
 pictures: setup
 	$(BIN)/python bench/compare.py --from docs/bench.json --docs docs

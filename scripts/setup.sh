@@ -139,6 +139,20 @@ install_project() {
     rm -rf build ./*.egg-info
 }
 
+# What only some want: NEED=peers installs the packages of that kind, and nothing else.
+if [ -n "${NEED:-}" ]; then
+    more=$(missing "$NEED")
+    [ -n "$more" ] || exit 0
+    command="apt-get install -y --no-install-recommends $more"
+    [ "$(id -u)" = 0 ] || { say "what is not installed is left out; to have all, type: sudo $command"; exit 0; }
+    export DEBIAN_FRONTEND=noninteractive
+    say "installing Debian packages: $more"
+    apt-get update >&2 || say "apt-get update failed; trying with the lists as they are"
+    # shellcheck disable=SC2086 # a list of words
+    install_packages $more || say "cannot install: $more (they will be left out)"
+    exit 0
+fi
+
 requirements=$(requirements_stamp)
 sources=$(sources_stamp)
 if stamped requirements "$requirements" && stamped sources "$sources" && usable; then

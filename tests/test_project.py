@@ -252,7 +252,7 @@ def called_commands(source: str) -> Iterator[str]:
 
 def test_every_program_the_tests_call_is_in_the_package_list() -> None:
     rows = package_rows()
-    assert {need for _, need, _, _ in rows} == {"build", "test", "fuzz"}
+    assert {need for _, need, _, _ in rows} == {"build", "test", "fuzz", "peers"}
     known = EVERYWHERE.union(*(commands for _, _, commands, _ in rows))
     sources = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "scripts").glob("*.py"), *(ROOT / "bench").rglob("*.py")]
     unknown = {

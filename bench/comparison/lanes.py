@@ -55,9 +55,16 @@ class RingLane:
             self._memory.free(self._buffers[0])
             self._buffers = None
         offset: int = self._memory.alloc(nbytes)
-        self._memory.grant(offset, nbytes)
+        self._grant(offset, nbytes)
         self._buffers = offset, nbytes
         return offset
+
+    def _grant(self, offset: int, nbytes: int) -> None:
+        self._memory.grant(offset, nbytes)
+
+    def _piece_nbytes(self, block_nbytes: int) -> int:
+        """How much of a block lies in one run of memory."""
+        return block_nbytes
 
     def run(self, spec: Any) -> Round:
         """Run the load in the calling thread."""
@@ -99,11 +106,15 @@ class RingLane:
         view[:] = bytes(len(view))
         part = Workload(workload.name, block, count, 100, False)
         check(self, self.run(load_spec(part, count * block, VERIFY_SECONDS, seed=0, max_ios=count)))
-        read = [bytes(view[at : at + block]) for at in range(0, len(view), block)]
+        piece = self._piece_nbytes(block)
+        read = [bytes(view[at : at + piece]) for at in range(0, len(view), piece)]
+        pieces = [data[at : at + piece] for data in written for at in range(0, block, piece)]
         # Which buffer gets which block is the load generator's business.
-        if sorted(read) != sorted(written):
-            wrong = sum(1 for data in read if data not in written)
-            raise MismatchError(f"{self.name}: {wrong} of {count} blocks read back otherwise than they were written")
+        if sorted(read) != sorted(pieces):
+            wrong = sum(1 for data in read if data not in pieces)
+            raise MismatchError(
+                f"{self.name}: {wrong} of {len(read)} blocks read back otherwise than they were written"
+            )
 
     def close(self) -> None:
         """Log out and disconnect."""

@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablations import run as ablations_run
+from ablations import table as ablations_table
+from peers import run as peers_run
+from peers import table as peers_table
 from report import sweep, write
 
 from vscsi.cli import ArgumentParser, CliError, ExitStatus, argument, run
@@ -102,9 +106,18 @@ def parser() -> ArgumentParser:
     out.add_argument("--overwrite", action="store_true", help="data on the block device or LUN may be destroyed")
     out.add_argument(
         "--goals", nargs="*", choices=list(scenes.SCENES), metavar="SCENE",
-        help=f"instead: is this as fast as it should be? All of {', '.join(scenes.SCENES)}, or these; 15 minutes",
+        help="instead, or in the report too: is this as fast as it should be? All of these scenes, or some: "
+        f"{', '.join(scenes.SCENES)}; 15 minutes",
     )  # fmt: skip
-    out.add_argument("--check", action="store_true", help="with --goals: exit status 1 if one is missed")
+    out.add_argument("--check", action="store_true", help="with --goals, --peers: exit status 1 if one is missed")
+    out.add_argument(
+        "--peers", nargs="*", metavar="PEER",
+        help="instead, or in the report too: other targets, the file itself, other doors to the LUN; all, or these",
+    )  # fmt: skip
+    out.add_argument(
+        "--ablations", nargs="*", metavar="CHOICE",
+        help="instead, or in the report too: what each choice of the implementation is worth; all, or these",
+    )  # fmt: skip
     out.add_argument("--progress", action="store_true", help="tell on stderr what is going on, tty or not")
     return out
 
@@ -196,14 +209,26 @@ def _measure(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
         }
 
 
-def _goals(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+def _extras(args: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+    """What has targets and loads of its own: goals, peers, ablations."""
     with tempfile.TemporaryDirectory(prefix="vscsi-bench-", dir=_scratch()) as name:
         folder = Path(name)
         tell("making the image")
         path, span = image.prepare(args.image, args.size, folder, overwrite=args.overwrite)
         room = Room(path, span, folder, args.rounds, args.seconds, tell)
         place = environment.describe(spin_us=DEFAULT_SPIN_US, rounds=args.rounds, seconds=args.seconds, size=span)
-        return {"schema": SCHEMA, "environment": place, "goals": scenes.run(room, args.goals)}
+        out: dict[str, Any] = {"schema": SCHEMA, "environment": place}
+        if args.goals is not None:
+            out["goals"] = scenes.run(room, args.goals)
+        if args.peers is not None:
+            out |= peers_run.measure(room, args.peers)
+        if args.ablations is not None:
+            out |= ablations_run.measure(room, args.ablations)
+        return out
+
+
+def _has_extras(args: argparse.Namespace) -> bool:
+    return any(one is not None for one in (args.goals, args.peers, args.ablations))
 
 
 def _scratch() -> str | None:
@@ -226,11 +251,12 @@ def _read(path: Path) -> dict[str, Any]:
 def _check(args: argparse.Namespace) -> None:
     if args.socket is not None and not args.overwrite:
         raise CliError("the bench writes to the LUN: say --overwrite if its data may be destroyed", ExitStatus.SYNTAX)
-    others = (args.socket, args.report, args.docs, args.source, args.scheduler)
-    if args.goals is not None and (any(others) or args.workload or args.block_size or args.queue_depth):
-        raise CliError("--goals has targets and loads of its own, and no report", ExitStatus.CONTRADICTING_OPTIONS)
-    if args.check and args.goals is None:
-        raise CliError("--check goes with --goals", ExitStatus.SYNTAX)
+    others = (args.socket, args.source, args.workload, args.block_size, args.queue_depth)
+    if _has_extras(args) and any(others):
+        words = "--goals, --peers and --ablations have targets and loads of their own"
+        raise CliError(words, ExitStatus.CONTRADICTING_OPTIONS)
+    if args.check and args.goals is None and args.peers is None:
+        raise CliError("--check goes with --goals and --peers", ExitStatus.SYNTAX)
     if args.socket is not None and args.image is not None:
         raise CliError("--image and --socket do not go together", ExitStatus.CONTRADICTING_OPTIONS)
     if args.json is not None and str(args.json) != "-" and not args.json.parent.is_dir():
@@ -248,7 +274,10 @@ def _document(args: argparse.Namespace) -> dict[str, Any]:
 
     try:
         with _teller(args) as tell:
-            return _measure(args, tell) if args.goals is None else _goals(args, tell)
+            document = _extras(args, tell) if _has_extras(args) else {}
+            if args.report is not None or not document:
+                document |= _measure(args, tell)
+            return document
     except (image.ImageError, ServerError) as error:
         raise CliError(str(error), ExitStatus.FILE) from None
     except MismatchError as error:
@@ -282,11 +311,23 @@ def _body(argv: Sequence[str] | None) -> int:
     _write(args, document)
     if str(args.json) == "-":
         sys.stdout.write(write.dump(document))
-    elif args.goals is not None:
-        goals_table.show(document["goals"])
     elif args.source is None or (args.report is None and args.docs is None):
+        _show(document)
+    missed = any(scenes.missed(document[name]) for name in ("goals", "peer_goals") if name in document)
+    return ExitStatus.SYNTAX if args.check and missed else ExitStatus.OK
+
+
+def _show(document: dict[str, Any]) -> None:
+    """The tables of all that was measured."""
+    if document.get("results"):
         report.show(document)
-    return ExitStatus.SYNTAX if args.check and scenes.missed(document["goals"]) else ExitStatus.OK
+    if "goals" in document:
+        goals_table.show(document["goals"])
+    if "peers" in document:
+        peers_table.show(document)
+        goals_table.show(document["peer_goals"])
+    if "ablations" in document:
+        ablations_table.show(document)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

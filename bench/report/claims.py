@@ -77,7 +77,8 @@ def overkill(document: Document) -> Answer:
     if not found:
         return NOTHING
     small = [one for one in found if " 4k " in one[0]] or found
-    shown = [f"SRP does {facts.ratio_words(ratio)} of blkif's I/O per second: {name}." for name, ratio in small[:6]]
+    shown = [f"SRP does {facts.ratio_words(ratio)} of blkif's I/O per second: {name}." for name, ratio in small[:4]]
+    shown.append(f"The verdict takes all {len(found)} workloads of this run together.")
     return Answer(_judge(found), tuple(shown), ("ratios", "depth"))
 
 
@@ -128,16 +129,14 @@ def emulation(document: Document) -> Answer:
 def iscsi(document: Document) -> Answer:
     """SRP over the ring against an iSCSI target on the same machine."""
     shown, best = [], []
-    for row in document.get("peer_goals", []):
-        if row.get("peer", "").startswith("tgt"):
-            shown.append(f"{row['label']}: {facts.ratio_words(row['ratio'])} times tgt over loopback iSCSI.")
+    for row in document.get("peer_ratios", []):
+        if row["peer"] == "tgt":
+            how = "neither end spinning" if "sleeping" in row["ring"] else "both ends spinning"
+            shown.append(
+                f"{row['label']}: SRP over the ring, {how}, does {facts.ratio_words(row['ratio'])} times the I/O per "
+                "second of tgt over loopback iSCSI in the same rounds."
+            )
             best.append(row["ratio"]["low"])
-    if not shown:
-        for row in document.get("peer_ratios", []):
-            if row["peer"] == "tgt":
-                shown.append(f"{row['label']}: SRP over the ring does {facts.ratio_words(row['ratio'])} times the I/O "
-                             "per second of tgt over loopback iSCSI, on the same image in the same run.")  # fmt: skip
-                best.append(row["ratio"]["low"])
     if not shown:
         return Answer(Verdict.OPEN, ("Needs a run with --peers where tgt and libiscsi's iscsi-perf are installed.",))
     verdict = Verdict.REFUTED if min(best) > 1 else Verdict.PARTLY if max(best) > 1 else Verdict.HOLDS

@@ -99,3 +99,13 @@ def note(document: Document) -> str:
         f"{place.get('cpu', '?')}, {place.get('cpus', '?')} CPUs, Linux {place.get('kernel', '?')}; "
         f"{place.get('rounds', '?')} paired rounds of {place.get('seconds', 0):g} s"
     )
+
+
+def both(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Of an ablation: p50, CPU time and events an I/O, as it is and otherwise."""
+    sides = [row[name] for name in ("default", "otherwise")]
+    return (
+        " / ".join(f"{side['latency_us']['p50']:.1f}" for side in sides),
+        " / ".join(f"{sum(side['cpu_us_per_io'].values()):.2f}" for side in sides),
+        " / ".join(f"{sum(side['kicks_per_io'].values()):.3f}" for side in sides),
+    )

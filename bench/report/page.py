@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from . import claims, facts, pictures, svg
+from . import claims, facts, svg
 from .facts import Document
-from .pictures import Picture
+from .picture import Picture
 
+GOAL_WORDS = {True: "met", False: "missed", None: ""}
 TITLE = "What SCSI costs over a shared-memory ring"
 
 STYLE = """
@@ -86,16 +87,33 @@ def summary(document: Document) -> list[str]:
 
 
 def _goals(document: Document) -> str:
-    rows = []
-    for row in [*document.get("goals", []), *document.get("peer_goals", [])]:
-        if {"label", "goal", "ratio", "met"} <= set(row):
-            met = "met" if row["met"] else "missed"
-            rows.append((row["label"], row["goal"], facts.ratio_words(row["ratio"]), met))
+    rows, lines = [], []
+    for part in (document.get("goals", {}), document.get("peer_goals", {})):
+        lines += part.get("lines", [])
+        for row in part.get("rows", []):
+            sign, bound = (">=", row["at_least"]) if row["at_least"] is not None else ("<=", row["at_most"])
+            goal = "" if bound is None else f"{sign} {bound:g} {row['unit']}"
+            measured = row["note"]
+            if row["median"] is not None:
+                measured = f"{row['median']:.4g} [{row['low']:.4g} .. {row['high']:.4g}]"
+            rows.append((row["work"], row["what"], goal, measured, GOAL_WORDS[row["met"]]))
     if not rows:
         return ""
-    note = "A goal is missed only if the upper end of the 90 % interval is below it."
-    table = _table(("work", "goal", "measured", ""), rows)
-    return f'<section id="goals"><h2>Goals</h2><p class="soft">{note}</p>{table}</section>'
+    note = "A goal is missed only if the whole 90 % interval lies on the wrong side of it."
+    table = _table(("work", "what", "goal", "measured", ""), rows)
+    said = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    return f'<section id="goals"><h2>Goals</h2><p class="soft">{note}</p>{table}{said}</section>'
+
+
+def _versions(document: Document) -> str:
+    rows = [
+        (row["title"], row.get("version") or "this project", "; ".join(row["settings"]))
+        for row in document.get("peers", [])
+        if not row.get("skipped")
+    ]
+    if not rows:
+        return ""
+    return f"<h2>Versions and settings of the others</h2>{_table(('', 'version', 'settings'), rows)}"
 
 
 def _code(document: Document) -> str:
@@ -166,12 +184,8 @@ def build(document: Document, drawn: Sequence[Picture], files: Sequence[str]) ->
         "resampling the rounds gives. The same on another machine, from a checkout:</p>",
         f"<pre>make setup\n{escape(command)}</pre>",
         f"<p>Beside this page:</p><ul>{links}</ul>" if links else "",
+        _versions(document),
         _missing(document),
         f"</section></main><script>{SCRIPT}</script></body></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
-
-
-def draw(document: Document) -> list[Picture]:
-    """The pictures of the page."""
-    return pictures.draw(document)

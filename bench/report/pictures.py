@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The pictures of the report: one function each, from the bench's JSON to a Picture, or None where numbers are missing.
+"""The pictures of the plain bench and its sweeps: one function each, from the JSON to a Picture or None.
 
 Knows the JSON through `facts` and what a reader should look at. Geometry is svg's.
 """
@@ -7,40 +7,13 @@ Knows the JSON through `facts` and what a reader should look at. Geometry is svg
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import facts, histogram, svg
 from .facts import COLOURS, Document, Result, name_of
+from .picture import Drawer, Picture, picture
 
 KEY_WORKLOADS = (("randread", 4096, 1), ("randread", 4096, 32), ("randwrite", 4096, 32), ("seqread", 128 << 10, 8))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """SVG text, a sentence that says how to read it, and the same numbers as a table."""
-
-    key: str
-    title: str
-    words: str
-    svg: str
-    header: tuple[str, ...]
-    table: tuple[tuple[str, ...], ...] = field(default=())
-
-
-Drawer = Callable[[Document], Picture | None]
-DRAWERS: list[Drawer] = []
-
-
-def picture(drawer: Drawer) -> Drawer:
-    """Puts a drawer on the list; the page shows them in this order."""
-    DRAWERS.append(drawer)
-    return drawer
-
-
-def draw(document: Document) -> list[Picture]:
-    """All pictures that this JSON has numbers for."""
-    return [found for drawer in DRAWERS if (found := drawer(document)) is not None]
 
 
 @picture

@@ -218,8 +218,8 @@ def lines(title: str, words: str, x: Scale, y: Scale, x_label: str, y_label: str
     """A chart of lines; a point with an interval gets a whisker."""
     canvas = _Canvas(LINES_HEIGHT, title, words)
     top = _head(canvas, [(one.name, one.colour) for one in series])
-    canvas.text(14, top, y_label, size=SMALL, more=' class="soft"')
-    top += 10
+    canvas.text(14, top + 5, y_label, size=SMALL, more=' class="soft"')
+    top += 15
     floor, right = LINES_HEIGHT - BOTTOM, WIDTH - RIGHT
 
     def px(value: float) -> float:
@@ -233,7 +233,10 @@ def lines(title: str, words: str, x: Scale, y: Scale, x_label: str, y_label: str
         canvas.text(LEFT - 6, py(value) + 4, label, size=SMALL, anchor="end", more=' class="soft"')
     for value, label in x.ticks:
         canvas.line(px(value), top, px(value), floor + 4, "grid")
-        canvas.text(px(value), floor + 17, label, size=SMALL, anchor="middle", more=' class="soft"')
+        # The last one would be cut off.
+        wide = px(value) + len(label) * SMALL * EM / 2 > WIDTH - 2
+        at, anchor = (WIDTH - 2.0, "end") if wide else (px(value), "middle")
+        canvas.text(at, floor + 17, label, size=SMALL, anchor=anchor, more=' class="soft"')
     canvas.line(LEFT, floor, right, floor, "axis")
     canvas.text((LEFT + right) / 2, LINES_HEIGHT - 8, x_label, size=SMALL, anchor="middle", more=' class="soft"')
     for one in series:
@@ -257,7 +260,7 @@ def bars(
     names = list(dict.fromkeys((bar.name, bar.colour) for row in rows for bar in row.bars))
     canvas = _Canvas(0, title, words)
     top = _head(canvas, names if len(names) > 1 else [])
-    left = min(190.0, 16 + max([len(row.label) for row in rows] or [0]) * NORMAL * EM)
+    left = min(235.0, 16 + max([len(row.label) for row in rows] or [0]) * NORMAL * EM)
     room = max([len(bar.text) for row in rows for bar in row.bars] or [0]) * SMALL * EM + 12
     right = WIDTH - room - 8
     floor = top + sum(len(row.bars) * (high + gap) + group for row in rows)

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from . import code_size, facts, histogram, page, pictures, svg
+from . import code_size, facts, histogram, page, picture, svg
 from .facts import Document
 
 DOCS = ("ratios", "depth")
@@ -36,7 +36,7 @@ def report(document: Document, folder: Path) -> Path:
     for row in document.get("results", []):
         if row.get("histogram"):
             (folder / "histograms" / _histogram_name(row)).write_text(histogram.hgrm(row["histogram"]))
-    drawn = pictures.draw(document)
+    drawn = picture.draw(document)
     for one in drawn:
         (folder / "pictures" / f"{one.key}.svg").write_text(svg.standalone(one.svg, facts.note(document)))
     index = folder / "index.html"
@@ -47,7 +47,7 @@ def report(document: Document, folder: Path) -> Path:
 def docs(document: Document, folder: Path) -> list[Path]:
     """Writes the pictures of the project's documents: their paths. OSError."""
     written = []
-    for one in pictures.draw(document):
+    for one in picture.draw(document):
         if one.key in DOCS:
             path = folder / f"{one.key}.svg"
             path.write_text(svg.standalone(one.svg, facts.note(document)))

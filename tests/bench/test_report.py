@@ -6,9 +6,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from bench_document import ROOT, document, ratio
+from bench_document import ROOT, document, ratio, result
 from programs import run
-from report import claims, code_size, page, pictures, write
+from report import claims, code_size, page, picture, write
 
 VOID = {"meta", "link", "br", "img", "rect", "circle", "line", "path"}
 KEYS = ["ratios", "depth", "latency-qd1", "latency-qd32", "open-loop", "throughput-seqread", "throughput-seqwrite"]
@@ -80,8 +80,8 @@ def test_the_same_json_gives_the_same_page(tmp_path):
         {"results": []},
         {"ratios": []},
         {"table": None},
-        {"peers": [{"title": "A peer", "skipped": "not installed"}]},
-        {"ablations": [{"title": "Some choice", "skipped": "no O_DIRECT here"}]},
+        {"peers": [{"name": "x", "title": "A peer", "kind": "socket", "settings": [], "skipped": "not installed"}]},
+        {"ablations": [{"name": "y", "title": "Some choice", "skipped": "no O_DIRECT here"}]},
         {"scheduler": {}},
         {"results": [row for row in document()["results"] if row["protocol"] == "srp"]},
         {"results": [{k: v for k, v in row.items() if k != "histogram"} for row in document()["results"]]},
@@ -90,9 +90,48 @@ def test_the_same_json_gives_the_same_page(tmp_path):
 )
 def test_pieces_may_be_missing(change):
     made = {k: v for k, v in (document() | change).items() if v is not None}
-    read(page.build(made, pictures.draw(made), ()))
+    read(page.build(made, picture.draw(made), ()))
     for row in (*change.get("peers", ()), *change.get("ablations", ())) if isinstance(change, dict) else ():
         assert row["skipped"] in page.build(made, [], ())
+
+
+def with_all():
+    """Peers, ablations and goals, too."""
+    made = document()
+    side = result()
+    made["peers"] = [
+        {"name": "tgt", "title": "tgt over iSCSI", "kind": "socket", "settings": ["a setting"], "version": "tgt 1.0"},
+        {"name": "nbdkit", "title": "nbdkit", "kind": "socket", "settings": [], "skipped": "not installed"},
+    ]
+    made["peer_results"] = [result(depth=depth) | {"protocol": name} for depth in (32, 1) for name in ("srp", "tgt")]
+    label = {"label": "randread 4k qd32", "peer": "tgt"}
+    made["peer_ratios"] = [
+        label | {"ring": "srp", "ratio": ratio(12)},
+        label | {"ring": "srp, sleeping", "ratio": ratio(9)},
+    ]
+    goal = {"work": "randread 4k qd32", "what": "srp / tgt", "unit": "", "at_least": 10.0, "at_most": None, "note": ""}
+    made["peer_goals"] = {"rows": [goal | ratio(12) | {"met": True}], "lines": []}
+    nothing = {"median": None, "low": None, "high": None, "met": None, "note": "cannot be had here"}
+    made["goals"] = {"rows": [goal | ratio(9) | {"met": False}, goal | nothing], "lines": ["a line of the goals"]}
+    row = {
+        "name": "grants",
+        "title": "otherwise than usual",
+        "workload": "randread",
+        "block_size": 4096,
+        "queue_depth": 32,
+    }
+    made["ablations"] = [row | {"ratio": ratio(0.5), "default": side, "otherwise": side}]
+    return made
+
+
+def test_peers_ablations_and_goals_are_shown(tmp_path):
+    index = write.report(with_all(), tmp_path)
+    seen = read(index.read_text())
+    assert {"peers", "ablations", "goals"} <= set(seen.ids)
+    for words in ("tgt 1.0", "a setting", "not installed", "otherwise than usual", "a line of the goals", "missed",
+                  "&gt;= 10", "cannot be had here", "12.000 [11.990 .. 12.010]"):  # fmt: skip
+        assert words in index.read_text()
+    assert answer("iSCSI", with_all()).verdict is claims.Verdict.REFUTED
 
 
 def answer(text, made):
