@@ -32,23 +32,19 @@ def next_request(rig):
     return int.from_bytes(bytes(request.cdb[2:6]), "big"), request
 
 
-def check_begins(running: dict[int, int], ended: set[int], number: int, sent: dict[int, list[tuple[int, int]]]) -> None:
-    """`number` runs now beside `running` (number: attribute); `sent`: by channel, (number, attribute) in order.
+def check_begins(running: dict[int, int], number: int, pending: dict[int, int]) -> None:
+    """`number` runs now beside `running`; `pending`: what of its channel has not ended, in order (number: attribute).
 
     HEAD OF QUEUE commands are beside everything that had been enabled before they came.
     """
-    mine = next(queue for queue in sent.values() if any(n == number for n, _ in queue))
-    at = [n for n, _ in mine].index(number)
-    attribute = mine[at][1]
-    if attribute == HEAD_OF_QUEUE:
-        return
-    older = mine[:at]
+    attribute = pending[number]
+    older = {n: a for n, a in pending.items() if n < number}
     if attribute == ORDERED:
         assert set(running.values()) <= {HEAD_OF_QUEUE}, f"ORDERED {number} runs beside {running}"
-        assert {n for n, _ in older} <= ended, f"ORDERED {number} has overtaken an older one of its channel"
-    else:
+        assert not older, f"ORDERED {number} has overtaken an older one of its channel"
+    elif attribute == SIMPLE:
         assert ORDERED not in running.values(), f"SIMPLE {number} runs beside {running}"
-        assert {n for n, a in older if a == ORDERED} <= ended, f"SIMPLE {number} has overtaken an ORDERED one"
+        assert ORDERED not in older.values(), f"SIMPLE {number} has overtaken an ORDERED one"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -58,30 +54,31 @@ def test_many_channels_feed_one_unit(make_rig, seed):
     rig.lu(flags=4)
     first = [rig.srp(loop=n % 2) for n in range(3)]
     channels = first + [rig.srp(c.memory, nexus=c.nexus, loop=1 - n % 2) for n, c in enumerate(first)]
-    sent: dict[int, list[tuple[int, int]]] = {c.id: [] for c in channels}
-    attributes, ended, answered = {}, set(), Counter()
+    pending: dict[int, dict[int, int]] = {}  # number: what of its channel has not ended
+    of_channel = {c.id: {} for c in channels}
     running: dict[int, int] = {}
     held: dict[int, object] = {}
-    left, number = 300 + int(SECONDS * 3000), 0
+    ended, answered = set(), Counter()
+    left, number = 300 + int(SECONDS * 300), 0
     while left or running or sum(answered.values()) < number:
         channel = choose.choice(channels)
         if left and channel.sent - channel.received < 100 and choose.random() < 0.3:
-            burst = [
-                choose.choices((SIMPLE, ORDERED, HEAD_OF_QUEUE), (6, 3, 1))[0] for _ in range(choose.randrange(1, 9))
-            ]
-            numbers = range(number, number + len(burst))
+            attributes = choose.choices((SIMPLE, ORDERED, HEAD_OF_QUEUE), (6, 3, 1), k=choose.randrange(1, 9))
+            burst = dict(enumerate(attributes, number))
             number += len(burst)
             left = max(0, left - len(burst))
-            sent[channel.id] += zip(numbers, burst, strict=True)
-            attributes.update(zip(numbers, burst, strict=True))
-            channel.send(*(srp_cmd(n, numbered(n), attribute=a) for n, a in zip(numbers, burst, strict=True)))
+            of_channel[channel.id].update(burst)
+            pending.update(dict.fromkeys(burst, of_channel[channel.id]))
+            channel.send(*(srp_cmd(n, numbered(n), attribute=a) for n, a in burst.items()))
         while (found := next_request(rig)) is not None:
-            check_begins(running, ended, found[0], sent)
-            running[found[0]] = attributes[found[0]]
-            held[found[0]] = found[1]
+            n, request = found
+            held[n] = request
+            check_begins(running, n, pending[n])
+            running[n] = pending[n][n]
         if running:
             done = choose.choice(sorted(running))
             del running[done]
+            del pending.pop(done)[done]
             ended.add(done)
             rig.complete(held.pop(done))
         for channel in channels:
