@@ -338,13 +338,16 @@ class LogicalUnit:
         with self._sync_lock:
             try:
                 if not self.sync_failed:
-                    self.store.flush()
-                    self.part(Protection).flush()
+                    self._flush() if self.device is None else self.device.sync(self, self._flush)
                     return
             except OSError as error:
                 self.sync_failed = True
                 log.error("lun %d: flush failed (%s): every further flush is refused", self.lun, error)
             raise sense.WRITE_ERROR.error()
+
+    def _flush(self) -> None:
+        self.store.flush()
+        self.part(Protection).flush()
 
     def settle(self) -> None:
         """Makes what a command has written durable where there is no write cache; otherwise does nothing."""
@@ -354,8 +357,7 @@ class LogicalUnit:
     def describe(self) -> str:
         """One line for people."""
         words = [f"{self.blocks} blocks of {self.block_nbytes} bytes"]
-        words += ["read-only"] if self.readonly else []
-        words += ["write through"] if not self.write_cache else []
+        words += ["read-only"] * self.readonly + ["write through"] * (not self.write_cache)
         return f"lun {self.lun}: {self.name}, {', '.join(words)}"
 
     def abandon(self) -> None:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from target.native import ffi, lib
@@ -124,6 +124,13 @@ class TargetDevice(ABC):
     @abstractmethod
     def sync_failed(self, unit: "LogicalUnit") -> bool:
         """Whether a flush of this unit has failed in the native core."""
+
+    @abstractmethod
+    def sync(self, unit: "LogicalUnit", flush: Callable[[], None]) -> None:
+        """Runs `flush` of the unit's store beside the core's own syncs. OSError, its own or EIO: data may be lost.
+
+        The kernel tells of that once: a failure is remembered for the core, and a success waits for what runs there.
+        """
 
     @abstractmethod
     def wrote(self, unit: "LogicalUnit") -> None:
@@ -257,6 +264,17 @@ class NativeDevice(TargetDevice):
 
     def sync_failed(self, unit: "LogicalUnit") -> bool:
         return bool(lib.vt_lu_sync_failed(self._t, unit.index) > 0)
+
+    def sync(self, unit: "LogicalUnit", flush: Callable[[], None]) -> None:
+        number = _check(lib.vt_lu_sync_begin(self._t, unit.index))
+        failed = True
+        try:
+            flush()
+            failed = False
+        finally:
+            lost = lib.vt_lu_sync_end(self._t, unit.index, number, failed) < 0
+        if lost:
+            raise OSError(errno.EIO, "a sync beside it has failed")
 
     def wrote(self, unit: "LogicalUnit") -> None:
         _check(lib.vt_lu_wrote(self._t, unit.index))

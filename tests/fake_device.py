@@ -3,7 +3,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,6 +161,9 @@ class FakeDevice(TargetDevice):
 
     def sync_failed(self, unit: LogicalUnit) -> bool:
         return unit.lun in self.sync_failures
+
+    def sync(self, unit: LogicalUnit, flush: Callable[[], None]) -> None:
+        flush()
 
     def wrote(self, unit: LogicalUnit) -> None:
         self.writes.append(unit.lun)

@@ -318,6 +318,14 @@ void vt_media_slow_done(struct vt_task *task);
 void vt_media_immed(struct vt_lu *lu, struct vt_loop *loop);
 void vt_media_immed_done(struct vt_lu *lu, struct vt_loop *loop);
 void vt_media_wrote(struct vt_lu *lu);
+void vt_media_settled(struct vt_task *task);
+
+/* durable.c */
+void vt_durable_begin(struct vt_lu *lu, struct vt_durable *d, bool sync, const struct vt_loop *loop);
+/* True: nothing else is running. */
+bool vt_durable_end(struct vt_lu *lu, struct vt_durable *d, const struct vt_loop *loop);
+bool vt_durable_settle(struct vt_task *task, bool all);
+void vt_durable_release(struct vt_lu *lu, struct vt_task *task);
 
 /* lu.c */
 void vt_lu_free(struct vt_lu *lu);

@@ -89,6 +89,7 @@ static void (*const deliver[])(struct vt_task *) = {
     [MAIL_SLOW_DONE] = vt_media_slow_done,
     [MAIL_TMF_DONE] = vt_tmf_quiesced,
     [MAIL_TMF_VISIT] = vt_tmf_visit,
+    [MAIL_SETTLED] = vt_media_settled,
 };
 
 static bool take_mail(struct vt_loop *loop)

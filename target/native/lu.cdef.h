@@ -70,6 +70,13 @@ int vt_lu_operation(struct vt_target *t, uint32_t lu, uint32_t sense, uint32_t p
 int vt_nexus_abort_tasks(struct vt_target *t, uint32_t lu, const uint32_t *nexuses, uint32_t count, uint64_t task);
 /* 1 after a failed fdatasync: data may be lost, and every later sync fails too. */
 int vt_lu_sync_failed(struct vt_target *t, uint32_t lu);
+/* Python is about to sync the LU's file itself: the id to end it with, or -ENOENT, -ENOMEM. */
+int64_t vt_lu_sync_begin(struct vt_target *t, uint32_t lu);
+/*
+ * It has. `failed` is remembered. 0 once no other sync that ran beside it can have been told of its lost data instead
+ * (waits for them); -EIO: data may be lost; -ENOENT.
+ */
+int vt_lu_sync_end(struct vt_target *t, uint32_t lu, int64_t sync, int failed);
 /* READs [0] and WRITEs [1], blkif's too, that have ended since the LU was added; those with MEDIUM ERROR are errors. */
 struct vt_lu_stats {
     uint64_t commands[2];

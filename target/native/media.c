@@ -31,9 +31,28 @@ void vt_media_wrote(struct vt_lu *lu)
     atomic_fetch_add_explicit((_Atomic uint64_t *)&lu->written, 1, memory_order_acq_rel);
 }
 
+/* Something of a durable write that failed may be there. */
+static void count_failed(struct vt_lu *lu)
+{
+    atomic_fetch_add_explicit((_Atomic uint64_t *)&lu->failed, 1, memory_order_acq_rel);
+    atomic_fetch_add_explicit((_Atomic uint64_t *)&lu->written, 1, memory_order_acq_rel);
+}
+
 static void count_durable(struct vt_lu *lu, uint64_t by)
 {
     atomic_fetch_add_explicit((_Atomic uint64_t *)&lu->durable_running, by, memory_order_acq_rel);
+}
+
+static uint64_t losable(struct vt_lu *lu)
+{
+    return vscsi_load64_relaxed(&lu->written) - vscsi_load64_relaxed(&lu->failed);
+}
+
+/* Is there data that an initiator believes written, and that only a sync makes durable? */
+static bool has_losable(struct vt_lu *lu)
+{
+    return vscsi_load_relaxed(&lu->flags) & VT_LU_WRITE_CACHE &&
+           losable(lu) != vscsi_load64_relaxed(&lu->losable_synced);
 }
 
 /* May what a READ has just returned be lost? Not asked in one instant: a write that ends in between is on the medium. */
@@ -48,19 +67,22 @@ static bool write_is_durable(const struct vt_task *task)
     return task->fua || !(vscsi_load_relaxed(&task->lu->flags) & VT_LU_WRITE_CACHE);
 }
 
-/* Errors that say the request was refused, not that data was lost on its way to the medium. */
-static bool harmless(int error)
+/*
+ * Errors that say a durable write was refused, not that data was lost on its way to the medium. No space can be either:
+ * the write's own, or that of what was written before, which found none when it was written back. Only where there is
+ * nothing of the kind the write has had it for itself.
+ */
+static bool harmless(int error, struct vt_lu *lu)
 {
-    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG || error == -EROFS || error == -EPERM ||
-           error == -EACCES || error == -ECANCELED || error == -EINVAL || error == -EOPNOTSUPP || error == -EFAULT ||
-           error == -EAGAIN || error == -EINTR;
+    if (error == -ENOSPC || error == -EDQUOT || error == -EFBIG)
+        return !has_losable(lu);
+    return error == -EROFS || error == -EPERM || error == -EACCES || error == -ECANCELED || error == -EINVAL ||
+           error == -EOPNOTSUPP || error == -EFAULT || error == -EAGAIN || error == -EINTR;
 }
 
-static void note_sync(struct vt_lu *lu, int error, uint64_t covered)
+static void note_error(struct vt_lu *lu, int error)
 {
-    if (error == 0)
-        vscsi_store64_relaxed(&lu->synced, covered);
-    else if (error != -ECANCELED)
+    if (error < 0 && error != -ECANCELED)
         vscsi_store_relaxed(&lu->sync_failed, 1);
 }
 
@@ -80,8 +102,10 @@ static int begin_sync(struct vt_task *task, bool *ended)
     if (task->step == STEP_SYNC_AFTER && !is_dirty(lu))
         return 0;
     task->dirty_seen = vscsi_load64_relaxed(&lu->written);
+    task->losable_seen = losable(lu);
     struct bio *bio = prepare(task, BIO_SYNC, 0);
     task->in_flight = true;
+    vt_durable_begin(lu, &task->durable, true, task->channel->loop);
     *ended = bio_submit(task->channel->loop->engine, bio);
     return 0;
 }
@@ -106,10 +130,12 @@ static int begin_io(struct vt_task *task, bool *ended)
     bio->nbytes = b->mapped;
     if (bio->nbytes == 0)
         return 0;
-    if (durable)
+    if (durable) {
         count_durable(lu, 1);
-    else if (bio->kind == BIO_WRITE)
+        vt_durable_begin(lu, &task->durable, false, task->channel->loop);
+    } else if (bio->kind == BIO_WRITE) {
         vt_media_wrote(lu);
+    }
     task->in_flight = true;
     *ended = bio_submit(task->channel->loop->engine, bio);
     return 0;
@@ -125,7 +151,23 @@ static int begin_discard(struct vt_task *task, bool *ended)
     return 0;
 }
 
-/* What the end of a step's bio means for the LU. */
+/* The kernel tells of lost data once: whoever synced at the same time was told of a success. */
+static int believe(struct vt_task *task)
+{
+    if (vscsi_load_relaxed(&task->lu->sync_failed)) {
+        task->bio.done = 0;
+        return -EIO;
+    }
+    if (task->bio.kind == BIO_SYNC) {
+        vscsi_store64_relaxed(&task->lu->synced, task->dirty_seen);
+        vscsi_store64_relaxed(&task->lu->losable_synced, task->losable_seen);
+    }
+    return 0;
+}
+
+enum { WAITS = 1 };
+
+/* What the end of a step's bio means for the LU: 0, an error, or WAITS for what else is being made durable. */
 static int settle(struct vt_task *task)
 {
     struct vt_lu *lu = task->lu;
@@ -135,15 +177,17 @@ static int settle(struct vt_task *task)
     task->in_flight = false;
     bool durable = bio->kind == BIO_SYNC || bio->flags & BIO_DURABLE;
     if (bio->kind == BIO_SYNC) {
-        note_sync(lu, bio->error, task->dirty_seen);
+        note_error(lu, bio->error);
     } else if (bio->kind == BIO_READ) {
         vt_bump(&task->channel->stats.bytes_read, bio->done);
     } else {
-        if (!durable || bio->error < 0)
+        if (!durable)
             vt_media_wrote(lu);
+        else if (bio->error < 0)
+            count_failed(lu);
         if (durable)
             count_durable(lu, -1);
-        if (durable && bio->error < 0 && !harmless(bio->error))
+        if (durable && bio->error < 0 && !harmless(bio->error, lu))
             vscsi_store_relaxed(&lu->sync_failed, 1);
         if (bio->kind == BIO_WRITE)
             vt_bump(&task->channel->stats.bytes_written, bio->done);
@@ -151,11 +195,11 @@ static int settle(struct vt_task *task)
         if (bio->kind == BIO_WRITE && !durable && write_is_durable(task))
             task->steps |= STEP_SYNC_AFTER;
     }
-    /* The kernel tells of lost data once: whoever synced at the same time was told of a success. */
-    if (durable && bio->error == 0 && vscsi_load_relaxed(&lu->sync_failed)) {
-        bio->done = 0;
-        return -EIO;
-    }
+    if (!durable)
+        return bio->error;
+    if (bio->error == 0)
+        return vt_durable_settle(task, bio->kind == BIO_SYNC || has_losable(lu)) ? believe(task) : WAITS;
+    vt_durable_end(lu, &task->durable, task->channel->loop);
     return bio->error;
 }
 
@@ -192,6 +236,8 @@ static void next_step(struct vt_task *task)
             return;
         if (error == 0)
             error = settle(task);
+        if (error == WAITS)
+            return;
         if (error < 0) {
             conclude(task, error);
             return;
@@ -225,6 +271,17 @@ void vt_media_done(struct vt_task *task)
     int error = settle(task);
     if (error < 0)
         conclude(task, error);
+    else if (error != WAITS)
+        next_step(task);
+}
+
+/* By mail: what ran beside it has ended, or it has been aborted. */
+void vt_media_settled(struct vt_task *task)
+{
+    atomic_store(&task->state, TASK_RUNNING);
+    int error = believe(task);
+    if (error < 0)
+        conclude(task, error);
     else
         next_step(task);
 }
@@ -250,10 +307,12 @@ void vt_media_slow_done(struct vt_task *task)
 static void immed_submit(struct vt_lu *lu, struct vt_loop *loop)
 {
     lu->immed_dirty = vscsi_load64_relaxed(&lu->written);
+    lu->immed_losable = losable(lu);
     lu->immed.fd = lu->fd;
     lu->immed.kind = BIO_SYNC;
     lu->immed.flags = lu->bio_flags;
     lu->immed.error = 0;
+    vt_durable_begin(lu, &lu->immed_durable, true, loop);
     if (bio_submit(loop->engine, &lu->immed))
         vt_media_immed_done(lu, loop);
 }
@@ -271,7 +330,12 @@ void vt_media_immed(struct vt_lu *lu, struct vt_loop *loop)
 
 void vt_media_immed_done(struct vt_lu *lu, struct vt_loop *loop)
 {
-    note_sync(lu, lu->immed.error, lu->immed_dirty);
+    note_error(lu, lu->immed.error);
+    bool alone = vt_durable_end(lu, &lu->immed_durable, loop);
+    if (alone && lu->immed.error == 0 && !vscsi_load_relaxed(&lu->sync_failed)) {
+        vscsi_store64_relaxed(&lu->synced, lu->immed_dirty);
+        vscsi_store64_relaxed(&lu->losable_synced, lu->immed_losable);
+    }
     vt_lock_take(&lu->lock);
     bool again = lu->immed_again;
     lu->immed_again = false;

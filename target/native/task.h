@@ -40,6 +40,7 @@ enum vt_task_state {
     TASK_READY,         /* enabled, on its way to its loop */
     TASK_PARKED,        /* enabled, but its blocks are locked: in the LU's list; leaves this state under its lock */
     TASK_WAITING,       /* enabled, but its turn at the device has not come; leaves this state under the scheduler's lock */
+    TASK_SETTLING,      /* durable, if those that ran beside it end well: in the LU's list; leaves under its lock */
     TASK_RUNNING,
     TASK_SLOW_QUEUED,   /* this and the next: under the slow queue's lock */
     TASK_SLOW_RUNNING,
@@ -47,7 +48,7 @@ enum vt_task_state {
 };
 
 /* What a task coming through a mailbox wants of its loop. */
-enum vt_mail { MAIL_START, MAIL_SLOW_DONE, MAIL_TMF_DONE, MAIL_TMF_VISIT };
+enum vt_mail { MAIL_START, MAIL_SLOW_DONE, MAIL_TMF_DONE, MAIL_TMF_VISIT, MAIL_SETTLED };
 
 /* What is known of the blocks that a command of the task set touches by itself, without Python (range.c). */
 enum vt_extent {
@@ -124,6 +125,15 @@ union vt_iu {
     struct blkif_request_indirect indirect;
 };
 
+/* A running operation that makes data durable, or one that has ended and waits for those. Under the LU's lock. */
+struct vt_durable {
+    struct vt_durable *next;
+    uint64_t started;
+    uint64_t ended;
+    bool sync;              /* of everything there is */
+    bool all;
+};
+
 struct vt_task {
     struct vt_channel *channel;
     struct vt_lu *lu;
@@ -143,6 +153,7 @@ struct vt_task {
     uint64_t deadline_ns;           /* TMF */
     uint64_t target_tag;            /* TMF */
     uint64_t dirty_seen;
+    uint64_t losable_seen;
     uint64_t ticket;                /* parked: its place among those who want blocks */
     uint64_t claim_lba;
     uint64_t claim_blocks;
@@ -177,6 +188,7 @@ struct vt_task {
     uint8_t operation;              /* blkif, echoed */
     struct vt_buffer buf[2];
     struct bio bio;
+    struct vt_durable durable;
     struct vt_event_node event;
     struct vt_result result;
     struct sq_item turn;            /* at the device; the scheduler's while it has the task */
@@ -245,6 +257,8 @@ struct vt_lu {
     uint16_t direct_align;
     uint64_t written;               /* counts writes begun and ended that are not durable by themselves */
     uint64_t synced;                /* value of `written` that the last good sync covers */
+    uint64_t failed;                /* of `written`, durable writes that failed: nobody believes them written */
+    uint64_t losable_synced;    /* `written` without `failed` that the last good sync covers */
     uint64_t durable_running;       /* writes durable by themselves that have not ended: readable, not yet on the medium */
 
     _Atomic(struct vt_sched *) sched;   /* of its device: set once; NULL: no turns are taken */
@@ -278,12 +292,18 @@ struct vt_lu {
     uint32_t orphans;
     struct vt_task *parked_first;   /* by ticket */
     struct vt_task *parked_last;
+    struct vt_durable *durables;    /* running */
+    struct vt_task *settling;
+    uint64_t durable_clock;
+    uint32_t durable_waiters;       /* Python's, on `idle` */
     struct vt_task *tags[VT_TAG_BUCKETS];
     /* SYNCHRONIZE CACHE with IMMED: one runs, one more may wait for it. */
     struct bio immed;
+    struct vt_durable immed_durable;
     bool immed_running;
     bool immed_again;
     uint64_t immed_dirty;
+    uint64_t immed_losable;
 };
 
 static inline bool vt_is_aborted(struct vt_task *task)

@@ -183,6 +183,10 @@ void vt_set_abort(struct vt_lu *lu, struct vt_task *task)
     }
     if (vt_sched_abort(task))
         return;
+    if (atomic_load(&task->state) == TASK_SETTLING) {
+        vt_durable_release(lu, task);
+        return;
+    }
     vt_slow_abort(task);
     atomic_store(&task->channel->loop->cancel_wanted, true);
     vt_loop_wake(task->channel->loop);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A target whose writes can be kept back: a library in its process waits before each write that begins with HELD, until
-it is let go. The pool engine makes these calls itself. Knows no protocol.
+it is let go. Once each time it is armed, a sync does so too and then fails, or a durable write finds no space.
+The pool engine makes these calls itself. Knows no protocol.
 """
 
 import contextlib
@@ -13,7 +14,9 @@ import pytest
 from programs import Target, tool
 
 HELD = b"HELD"
+FAIL_SYNC, FULL = "fail-sync", "full"
 SOURCE = """#define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,18 +24,41 @@ SOURCE = """#define _GNU_SOURCE
 #include <sys/uio.h>
 #include <unistd.h>
 
+static void hold(void)
+{
+    char byte;
+    int told = open(getenv("HOLD_TOLD"), O_WRONLY | O_CLOEXEC);
+    if (write(told, "x", 1) != 1)
+        abort();
+    close(told);
+    int gate = open(getenv("HOLD_GATE"), O_RDONLY | O_CLOEXEC);
+    if (read(gate, &byte, 1) != 0)
+        abort();
+    close(gate);
+}
+
+static int armed(const char *name)
+{
+    return unlink(getenv(name)) == 0;
+}
+
+int fdatasync(int fd)
+{
+    if (armed("HOLD_SYNC")) {
+        hold();
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
 ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t at, int flags)
 {
-    if (!(flags & RWF_NOWAIT) && n && v[0].iov_len >= 4 && memcmp(v[0].iov_base, "HELD", 4) == 0) {
-        char byte;
-        int told = open(getenv("HOLD_TOLD"), O_WRONLY | O_CLOEXEC);
-        if (write(told, "x", 1) != 1)
-            abort();
-        close(told);
-        int gate = open(getenv("HOLD_GATE"), O_RDONLY | O_CLOEXEC);
-        if (read(gate, &byte, 1) != 0)
-            abort();
-        close(gate);
+    if (!(flags & RWF_NOWAIT) && n && v[0].iov_len >= 4 && memcmp(v[0].iov_base, "HELD", 4) == 0)
+        hold();
+    if (flags & RWF_DSYNC && armed("HOLD_FULL")) {
+        errno = ENOSPC;
+        return -1;
     }
     return flags ? syscall(SYS_pwritev2, fd, v, n, at, at >> 31 >> 1, flags) : pwritev(fd, v, n, at);
 }
@@ -44,8 +70,13 @@ class Holding:
 
     def __init__(self, folder: Path, target: Target) -> None:
         self.target = target
+        self._folder = folder
         self._told, self._gate = folder / "told", folder / "gate"
         self._opened: int | None = None
+
+    def arm(self, what: str) -> None:
+        """The next sync is held, and fails with EIO; or the next durable write fails with ENOSPC."""
+        (self._folder / what).touch()
 
     def wait(self) -> None:
         """Returns once a write is held."""
@@ -72,6 +103,8 @@ def holding(folder: Path, lun: str = "", *more: str, options: tuple[str, ...] = 
         patch.setenv("LD_PRELOAD", " ".join(filter(None, (os.environ.get("LD_PRELOAD"), str(folder / "hold.so")))))
         patch.setenv("HOLD_TOLD", str(folder / "told"))
         patch.setenv("HOLD_GATE", str(folder / "gate"))
+        patch.setenv("HOLD_SYNC", str(folder / FAIL_SYNC))
+        patch.setenv("HOLD_FULL", str(folder / FULL))
         luns = f"0={folder / 'disk.img'},size=8M{lun}", *more
         target = Target(folder, *luns, options=("--engine", "pool", *options))
     made = Holding(folder, target)
