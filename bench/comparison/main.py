@@ -39,6 +39,8 @@ examples:
   bench/compare.py --quick                           a rough look in half a minute
   bench/compare.py --workload randread --queue-depth 1 --queue-depth 32 --json result.json
   bench/compare.py --report DIR                      a page with pictures and the argument of 2006, about 25 minutes
+  bench/compare.py --report DIR --goals --peers --ablations --scheduler sched.json     all there is, above an hour
+  bench/compare.py --from DIR/bench.json --report DIR           the page anew, from what was measured
   bench/compare.py --socket /run/user/1000/vscsi/default.sock --lun 2 --overwrite
 """
 

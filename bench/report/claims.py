@@ -100,8 +100,7 @@ def overhead(document: Document) -> Answer:
             f"target), {cpu['blkif']:.2f} for blkif ({target['blkif']:.2f}); median latency {p50['srp']:.1f} and "
             f"{p50['blkif']:.1f} µs."
         )
-    for row in document.get("instructions", []):
-        shown.append(f"{row['protocol']}: {row['per_io']:.0f} instructions an I/O, {row['side']}.")
+    shown += [line for line in document.get("goals", {}).get("lines", []) if line.startswith("instructions")]
     if not shown:
         return NOTHING
     verdict = Verdict.REFUTED if not worse else Verdict.PARTLY

@@ -27,7 +27,7 @@ p,li{max-width:46rem}a{color:var(--c0)}code,pre{font-size:.9em;overflow-wrap:any
 pre{white-space:pre-wrap;border-left:3px solid var(--grid);padding-left:.8rem}
 .soft{color:var(--soft)}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1.5rem}
-figure{margin:0;min-width:0}figure svg{width:100%;height:auto;display:block}
+figure{margin:0;min-width:0;max-width:42rem}figure svg{width:100%;height:auto;display:block}
 figcaption{font-size:.9rem;color:var(--soft)}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;margin:.4rem 0}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The pictures of peers and ablations: as `pictures` does it, from the JSON to a Picture or None."""
+"""The pictures of peers, ablations and the scheduler: as `pictures` does it, from the JSON to a Picture or None."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def peers(document: Document) -> Picture | None:
         return None
     title = "4 KiB random reads: other ways to the same image"
     words = (
-        "The same image, in the same rounds. iscsi-perf tells no latencies. CPU time in microseconds an I/O: of the "
+        "The same image, in the same rounds; what other programs read is not compared. iscsi-perf tells no latencies. CPU time in microseconds an I/O: of the "
         "program that asks, and of the one that answers (for the doors, without the process that owns the rings)."
     )
     scale = svg.linear([bar.high or bar.value for row in rows for bar in row.bars])
@@ -70,3 +70,16 @@ def ablations(document: Document) -> Picture | None:
     )
     header = ("", "otherwise", "workload", "IOPS", "p50 µs", "CPU µs an I/O", "events an I/O")
     return Picture("ablations", title, words, drawn, header, table)
+
+
+@picture
+def scheduler(document: Document) -> Picture | None:
+    """What bench/scheduler.py has measured."""
+    from sharing import show
+
+    found = document.get("scheduler") or {}
+    if not found.get("streams") and not found.get("polite"):
+        return None
+    table = [(words,) for words in show.claims(found)]
+    words = f"{show.WORDS} On a simulated disk: {found.get('disk', '?')}."
+    return Picture("scheduler", show.TITLE, words, show.drawn(found), ("measured",), tuple(table))

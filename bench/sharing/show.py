@@ -77,8 +77,12 @@ def table(document: Document) -> str:
     return "\n".join(lines)
 
 
-def picture(document: Document) -> str:
-    """SVG: throughput of the streams and latency of the polite one, on a logarithmic axis."""
+TITLE = "One disk, several initiators, with and without the scheduler"
+WORDS = "Throughput of two sequential streams (more is better); latency at depth 1 beside depth 256 (less is better)."
+
+
+def drawn(document: Document) -> str:
+    """SVG for a page: throughput of the streams and latency of the polite one, on a logarithmic axis."""
     rows = []
     if streams := document.get("streams"):
         bars = []
@@ -92,11 +96,11 @@ def picture(document: Document) -> str:
             values = [(name, colour, polite[key][f"{quantile}_ms"]) for key, name, colour in NAMES]
             bars = [svg.Bar(name, colour, value, text=f"{value:.0f} ms") for name, colour, value in values]
             rows.append(svg.Row(f"polite one, {quantile}", tuple(bars)))
-    title = "One disk, several initiators, with and without the scheduler"
-    words = (
-        "Throughput of two sequential streams (more is better); latency at depth 1 beside depth 256 (less is better)."
-    )
     scale = svg.logarithmic([bar.value for row in rows for bar in row.bars])
-    drawn = svg.bars(title, words, scale, "MB/s (two streams: more is better) or ms (polite one: less is better)", rows)
+    return svg.bars(TITLE, WORDS, scale, "MB/s (two streams: more is better) or ms (polite one: less is better)", rows)
+
+
+def picture(document: Document) -> str:
+    """SVG for a file."""
     place = document["environment"]
-    return svg.standalone(drawn, f"simulated disk ({document['disk']}); {place['git']}, {place['time'][:10]}")
+    return svg.standalone(drawn(document), f"simulated disk ({document['disk']}); {place['git']}, {place['time'][:10]}")

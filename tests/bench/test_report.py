@@ -224,3 +224,20 @@ def test_mistakes(tmp_path):
         assert done.status == status, (arguments, done.err)
         assert word in done.err
         assert done.err.count("\n") == 1
+
+
+def test_the_scheduler_is_shown(tmp_path):
+    """What bench/scheduler.py --json writes: its sentences, its verdict, its picture."""
+    side = {"mb_per_s": {"median": 30.0, "low": 29.0, "high": 31.0}, "slower_over_faster": 0.9}
+    found = {
+        "claims": ["Two streams on one disk."],
+        "verdict": "refuted",
+        "disk": "rpm=7200",
+        "streams": {"workload": "seqread", "fifo": side, "fair": side, "fair_over_fifo": ratio(3)},
+    }
+    made = document() | {"scheduler": found}
+    text = write.report(made, tmp_path).read_text()
+    assert "scheduler" in read(text).ids
+    assert "rpm=7200" in text
+    assert answer("shared disk", made).verdict is claims.Verdict.REFUTED
+    assert answer("shared disk", made).evidence == ("Two streams on one disk.",)
