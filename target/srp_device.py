@@ -12,6 +12,7 @@ import selectors
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from target.calm import Calm
 from target.device import Device, MappedRing
 from target.login import action, refusal
 from target.nexus import Nexus, check
@@ -52,6 +53,7 @@ class SrpDevice(Device):
         self._result = 0
         self._logout_reason: int | None = None
         self._reverse: Any = None
+        self._calm = Calm()
         self._reverse_fd = -1
 
     # ---- what a nexus must know ----
@@ -86,7 +88,8 @@ class SrpDevice(Device):
         config.ring, config.ring_pages = ring.address, ring.pages
         config.persistent, config.loop = int(nodes.persistent), -1
         self.channel = self.add_channel(config, "channel")
-        self.server.selector.register(self._reverse_fd, selectors.EVENT_READ, self._on_reverse)
+        self._calm = Calm()
+        self._watch_reverse()
         self.resources.callback(self._unwatch_reverse)
         log.info("%s: connected: %s, %d slots", self, nodes.info, self.slots)
         return {}
@@ -286,6 +289,20 @@ class SrpDevice(Device):
         elif rc < 0:
             log.warning("%s: nothing fits on the reverse ring", self)
 
+    def _watch_reverse(self) -> None:
+        self.server.selector.register(self._reverse_fd, selectors.EVENT_READ, self._on_reverse)
+
+    def _rest_from_reverse(self, seconds: float) -> None:
+        """A peer that kicks for nothing is not listened to for a while."""
+        self._unwatch_reverse()
+        ring = self._reverse
+
+        def again() -> None:
+            if self._reverse is ring and not self.stopping:
+                self._watch_reverse()
+
+        self.server.later(seconds, again)
+
     def _unwatch_reverse(self) -> None:
         with contextlib.suppress(KeyError):
             self.server.selector.unregister(self._reverse_fd)
@@ -300,13 +317,16 @@ class SrpDevice(Device):
             self.peer_may_be_gone(lambda: self.break_off(shared.SRP_TLO_NO_REASON, "reverse event channel closed"))
             return
         data = shared_ffi.new("uint8_t[]", SLOT_NBYTES)
-        for _ in range(self._reverse.nr_ents):
+        for taken in range(self._reverse.nr_ents):
             rc = shared.vscsi_ring_take_response(self._reverse, data)
             if rc < 0:
                 self.break_off(shared.SRP_TLO_NO_REASON, "reverse ring indexes out of range")
                 return
             if rc == 0:
+                if not taken and (pause := self._calm.empty()):
+                    self._rest_from_reverse(pause)
                 return
+            self._calm.found()
             asked = self.session.unanswered
             try:
                 self.session.receive(bytes(data), srp.Ring.REVERSE)

@@ -153,6 +153,25 @@ def test_indexes_that_jump_or_run_backwards(field):
     field.check()
 
 
+def test_indexes_flipped_while_they_are_read(field):
+    """A process of the attacker's writes the producer index, right and wrong in turns, as fast as it can."""
+    for jump in (1, 16, 17, 0x80000000):
+        channel = field.srp(ring_pages=1)
+        said, memory, at = len(lines(field, channel)), channel.raw.connection.memory, channel.ring.offset
+        read = cmd(1, read_10(0, 8), in_=direct(memory.grant(memory.alloc(PAGE), PAGE)[0], PAGE), fmt=1)
+        memory.view[at + 64 : at + 64 + 16 * 248] = read * 16
+        now = channel.ring.header.req_prod
+        flip(field, memory, (at, struct.pack("<I", now), struct.pack("<I", (now + jump) & 0xFFFFFFFF)))
+        deadline = time.monotonic() + SECONDS / 2
+        while time.monotonic() < deadline and channel.state == 4:
+            lib.vscsi_event_send_fd(channel.ring.fd)
+            time.sleep(0.001)
+        assert len(lines(field, channel)) <= said + 1, field.log()
+        field.bystander.alive()
+        field.leave()
+    field.check()
+
+
 def test_bad_commands_are_answered_and_leave_the_channel(field):
     """Descriptors that lie: each is answered with an error, and the next command works."""
     channel = field.srp()
