@@ -356,9 +356,8 @@ class LogicalUnit:
 
     def describe(self) -> str:
         """One line for people."""
-        words = [f"{self.blocks} blocks of {self.block_nbytes} bytes"]
-        words += ["read-only"] * self.readonly + ["write through"] * (not self.write_cache)
-        return f"lun {self.lun}: {self.name}, {', '.join(words)}"
+        flags = ", read-only" * self.readonly + ", write through" * (not self.write_cache)
+        return f"lun {self.lun}: {self.name}, {self.blocks} blocks of {self.block_nbytes} bytes{flags}"
 
     def abandon(self) -> None:
         """Takes away an image that was created for this unit; nothing was served."""
