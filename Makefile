@@ -33,7 +33,7 @@ help:
 	@echo 'make fuzz               the fuzz tests with new seeds for TIME=60 seconds, then each fuzz target in C (libFuzzer)'
 	@echo 'make bench              bench/compare.py (ARGS="--quick")'
 	@echo 'make bench-peers        the same beside other targets, which are installed first'
-	@echo 'make pictures           draw the pictures in docs/ from docs/bench.json'
+	@echo 'make pictures           draw the pictures in docs/ from docs/bench.json and docs/scheduler.json'
 	@echo 'make clean              remove everything that was built or installed here'
 
 setup:
@@ -97,6 +97,7 @@ bench-peers: setup
 
 pictures: setup
 	$(BIN)/python bench/compare.py --from docs/bench.json --docs docs
+	$(BIN)/python bench/scheduler.py --from docs/scheduler.json --svg docs/scheduling.svg
 
 clean:
 	rm -rf .venv .venv-asan .venv-tsan .setup build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -96,7 +96,7 @@ def drawn(document: Document) -> str:
             values = [(name, colour, polite[key][f"{quantile}_ms"]) for key, name, colour in NAMES]
             bars = [svg.Bar(name, colour, value, text=f"{value:.0f} ms") for name, colour, value in values]
             rows.append(svg.Row(f"polite one, {quantile}", tuple(bars)))
-    scale = svg.logarithmic([bar.value for row in rows for bar in row.bars])
+    scale = svg.logarithmic([1.0, *(bar.value for row in rows for bar in row.bars)])
     return svg.bars(TITLE, WORDS, scale, "MB/s (two streams: more is better) or ms (polite one: less is better)", rows)
 
 

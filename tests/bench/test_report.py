@@ -195,7 +195,7 @@ def test_the_documents_show_what_the_json_says(tmp_path):
     """docs/ratios.svg is what `make pictures` draws from docs/bench.json."""
     write.docs(json.loads((ROOT / "docs" / "bench.json").read_text()), tmp_path)
     drawn = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert drawn == {path.name: path.read_text() for path in (ROOT / "docs").glob("*.svg")}
+    assert drawn == {path.name: path.read_text() for path in (ROOT / "docs").glob("*.svg") if path.stem != "scheduling"}
     readme = (ROOT / "README.md").read_text()
     shown = re.findall(r"\((docs/[a-z]+\.svg)\)", readme)
     assert shown
