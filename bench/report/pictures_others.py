@@ -42,8 +42,8 @@ def peers(document: Document) -> Picture | None:
     title = "4 KiB random reads: other ways to the same image"
     words = (
         "The same image, in the same rounds; what other programs read is not compared. iscsi-perf tells no latencies. "
-        "CPU time in microseconds an I/O: of the program that asks, and of the one that answers (for the doors, without "
-        "the process that owns the rings)."
+        "CPU time in microseconds an I/O: of the program that asks, and of the one that answers (for the doors, "
+        "without the process that owns the rings)."
     )
     scale = svg.linear([bar.high or bar.value for row in rows for bar in row.bars])
     drawn = svg.bars(title, words, scale, "I/O per second", rows)
