@@ -80,8 +80,12 @@ static void hang_up(struct vt_channel *channel)
 static struct vt_task *new_task(struct vt_channel *channel)
 {
     struct vt_task *task = channel->free_tasks;
-    if (!task)
-        return NULL;
+    if (__builtin_expect(!task, 0)) {
+        if (channel->tasks_begun == channel->nr_tasks)
+            return NULL;
+        task = &channel->tasks[channel->tasks_begun++];
+        task->channel = channel;
+    }
     channel->free_tasks = task->q_next;
     channel->in_flight++;
     task->q_next = NULL;

@@ -40,11 +40,6 @@ static int attach(struct vt_channel *channel, const struct vt_channel_config *c)
     if (!channel->tasks)
         return -ENOMEM;
     channel->nr_tasks = entries;
-    for (uint32_t i = entries; i-- > 0;) {
-        channel->tasks[i].channel = channel;
-        channel->tasks[i].q_next = channel->free_tasks;
-        channel->free_tasks = &channel->tasks[i];
-    }
     channel->event_fd = fcntl(c->event_fd, F_DUPFD_CLOEXEC, 3);
     return channel->event_fd < 0 ? -errno : 0;
 }

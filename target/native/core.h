@@ -58,6 +58,7 @@ struct vt_channel {
     uint64_t quiet_until_ns;
     struct vscsi_back_ring ring;
     uint32_t nr_tasks;
+    uint32_t tasks_begun;   /* those behind them have never been used: zeros, and no memory yet */
     uint32_t in_flight;     /* tasks that are neither free nor cold */
     uint32_t request_limit;
     struct vt_task *free_tasks;
