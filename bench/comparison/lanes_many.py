@@ -81,10 +81,12 @@ class ManyLane:
         """The initiator port of the first nexus."""
         return bytes(self._devices[0].port_id)
 
-    def first(self, name: str) -> ManyLane:
-        """The first channel alone, with all the memory. Not to be closed."""
+    def first(self, name: str, lun: int) -> ManyLane:
+        """The first channel alone, on that LUN and with all the memory. Not to be closed."""
         one = copy.copy(self)
         one.name = name
+        one._luns = lun_field.encode(lun)
+        one.nbytes = (unit := self._devices[0].lun(lun)).blocks * unit.block_nbytes  # takes the unit attention, too
         one._channels = initiator_ffi.new("struct vi_channel *[1]", [self._channels[0]])
         return one
 

@@ -68,6 +68,11 @@ def many_nexuses(room: Room) -> Scene:
     """64 nexuses with a LUN each against one; what an idle one costs; and that an idle target sleeps."""
     scene = Scene()
     images = _images(room, NEXUSES, SMALL_NBYTES)
+    # The one nexus has as much to read as all of them, or the CPU's cache would decide.
+    whole = room.folder / "whole.img"
+    fill(whole, NEXUSES * SMALL_NBYTES)
+    heat(whole, NEXUSES * SMALL_NBYTES)
+    images.append(whole)
     # Two of 256 slots are never a command's: the one nexus makes do with 254.
     one = replace(READ, queue_depth=TOTAL_DEPTH)
     each = replace(READ, queue_depth=TOTAL_DEPTH // NEXUSES)
@@ -79,7 +84,8 @@ def many_nexuses(room: Room) -> Scene:
             stack.callback(every.close)
             per_nexus = ((rss_anon_kib(server.pid) or 0) - before) / NEXUSES
             switches = _idle(room, server)
-            values = _paired(room, (every, each), (every.first("one nexus"), one))
+            single = every.first("one nexus", NEXUSES)
+            values = _paired(room, (every, each, SMALL_NBYTES), (single, one, NEXUSES * SMALL_NBYTES))
     finally:
         for path in images:
             path.unlink()
@@ -93,14 +99,14 @@ def many_nexuses(room: Room) -> Scene:
     return scene
 
 
-def _paired(room: Room, *loads: tuple[ManyLane, Workload]) -> list[float]:
+def _paired(room: Room, *loads: tuple[ManyLane, Workload, int]) -> list[float]:
     """Rounds A B B A of two lanes with a load of its own each: IOPS of the first over the second's."""
     rates: tuple[list[float], list[float]] = [], []
     for number in range(-1, room.rounds):
         room.tell(f"{loads[0][0].name}: round {number + 1} of {room.rounds}")
         for index in (0, 1) if number % 2 == 0 else (1, 0):
-            lane, workload = loads[index]
-            done = check(lane, lane.run(load_spec(workload, SMALL_NBYTES, room.seconds, seed=number + 2)))
+            lane, workload, span = loads[index]
+            done = check(lane, lane.run(load_spec(workload, span, room.seconds, seed=number + 2)))
             # The first round only warms up.
             if number >= 0:
                 rates[index].append(done.iops)
