@@ -96,6 +96,7 @@ struct vi_channel {
     struct vi_waiter *waiters; /* all, the leader too */
     struct vi_waiter *leader;  /* the one that looks at the ring for all */
     bool polling;              /* the leader sleeps in the kernel, having asked for an event at rsp_event */
+    uint32_t loads;            /* how many there have been: the upper half of their cookies */
     uint32_t inside;           /* threads that touch the ring without the mutex */
 
     bool inbox_full;           /* before the channel is live: the one IU that came */

@@ -89,7 +89,7 @@ static int send_one(struct run *r, struct lane *l, uint32_t buffer, uint64_t due
     q->in = q->out = r->segments;
     q->in_count = read ? r->segment_count : 0;
     q->out_count = read ? 0 : r->segment_count;
-    q->cookie = buffer;
+    q->cookie = (uint64_t)l->c->loads << 32 | buffer;
     if (l->c->config.protocol == VI_PROTOCOL_SRP) {
         memcpy(q->lun, l->lun, sizeof q->lun);
         set_cdb(q, read, at / r->logical_block_nbytes, r->spec->block_nbytes / r->logical_block_nbytes);
@@ -130,15 +130,20 @@ static int refill(struct run *r, struct lane *l, uint64_t now)
     return 0;
 }
 
-/* Locked. Books what is done: the number. */
+/* Locked. Books what is done: the number. What a load before this one gave up on may still be answered. */
 static uint32_t book(struct run *r, struct lane *l, uint64_t now)
 {
     struct vi_list *done = &l->c->done[VI_OWNER_LOAD];
     uint32_t n = 0;
-    for (; done->count; n++) {
+    while (done->count) {
         struct vi_slot *slot = vi_list_pop(l->c, done);
         const struct vi_completion *d = &slot->completion;
         uint32_t buffer = (uint32_t)d->cookie;
+        if (d->cookie >> 32 != l->c->loads) {
+            vi_slot_put(l->c, slot);
+            continue;
+        }
+        n++;
         vscsi_hist_add(r->result, now - l->stamps[buffer]);
         if (d->error || d->status || d->blkif_status || d->in_residual || d->out_residual)
             r->result->errors++;
@@ -277,6 +282,7 @@ static uint32_t take_leads(struct lane *lanes, uint32_t count, int *error)
         pthread_mutex_lock(&c->mutex);
         *error = vi_take_lead(c, &lanes[i].lead);
         if (*error == 0) {
+            c->loads++;
             c->inside++; /* until the end: whoever fails the channel waits for us */
             lanes[i].kicks = c->stats.kicks_sent;
             lanes[i].sleeps = c->stats.sleeps;
