@@ -129,6 +129,8 @@ int vi_slot_table(const struct vi_channel *c, const struct vi_slot *slot, uint64
 /* ---- pump.c, all locked ---- */
 /* Takes every published response: their number, or the channel's error. */
 int vi_pump(struct vi_channel *c);
+/* Before sleeping: asks to be kicked for the next response. True: there is one by now, or the channel has failed. */
+bool vi_ask(struct vi_channel *c);
 void vi_fail_locked(struct vi_channel *c, int error);
 /* Publishes; true if the caller must kick once it has let go of the mutex. */
 bool vi_push(struct vi_channel *c);

@@ -201,7 +201,7 @@ static int sleep_all(struct lane *lanes, uint32_t count, uint64_t due_ns, int ti
     for (uint32_t i = 0; i < count; i++) {
         struct vi_channel *c = lanes[i].c;
         pthread_mutex_lock(&c->mutex);
-        found |= c->error || vscsi_front_final_check(&c->ring, 1) != 0;
+        found |= vi_ask(c);
         c->polling = true;
         pthread_mutex_unlock(&c->mutex);
         fds[2 * i] = (struct pollfd){ c->event_fd, POLLIN, 0 };

@@ -108,6 +108,16 @@ int vi_pump(struct vi_channel *c)
     return total;
 }
 
+bool vi_ask(struct vi_channel *c)
+{
+    if (c->error || vscsi_front_final_check(&c->ring, 1) == 0)
+        return c->error;
+    /* Nobody else has taken any: an index that says so now has run backwards, and might do so for ever. */
+    if (vi_pump(c) == 0)
+        vi_fail_locked(c, -EPROTO);
+    return true;
+}
+
 void vi_drain_event(struct vi_channel *c)
 {
     int n = vscsi_event_drain(c->event_fd);

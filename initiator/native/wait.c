@@ -88,8 +88,8 @@ static void lead(struct vi_channel *c, struct vi_waiter *w, uint64_t deadline_ns
             spun = true;
             continue;
         }
-        if (vscsi_front_final_check(&c->ring, 1))
-            continue; /* also when the index is a lie: vi_pump tells */
+        if (vi_ask(c))
+            continue;
         sleep_in_kernel(c, deadline_ns);
         spun = c->config.spin_ns == 0;
     }

@@ -69,6 +69,7 @@ def fuzz(target: FuzzTarget, compiler: str, seconds: int) -> bool:
             f"-max_total_time={seconds}",
             f"-max_len={MOST_NBYTES}",
             "-print_final_stats=1",
+            "-timeout=30",
             f"-artifact_prefix=broken-{target.name}-",
             found,
             folder,

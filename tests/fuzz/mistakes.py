@@ -9,6 +9,7 @@ Mistake = tuple[str, str, str]
 RING, GRANT = "vscsi/native/ring.h", "vscsi/native/grant.c"
 SRP, SRP_BUFFER, BLKIF = "target/native/srp.c", "target/native/srp_buffer.c", "target/native/blkif.c"
 BUFFER, CHECKS = "target/native/buffer.c", "target/native/checks.c"
+SLOTS, INITIATOR_SRP, PUMP = "initiator/native/slots.c", "initiator/native/srp.c", "initiator/native/pump.c"
 
 MISTAKES: dict[str, dict[str, Mistake]] = {
     "target": {
@@ -48,5 +49,13 @@ MISTAKES: dict[str, dict[str, Mistake]] = {
         ),
         "a hidden unit is found": (CHECKS, "& VT_ACCESS_HIDDEN ? NULL : lu", "& VT_ACCESS_HIDDEN ? lu : lu"),
         "blocks are not checked": (CHECKS, "task->lba > capacity || task->blocks > capacity - task->lba", "0"),
+    },
+    "initiator": {
+        "response indexes are not checked": (RING, "n > r->req_published - r->rsp_cons", "0"),
+        "a tag of any generation": (SLOTS, "slot->state != VI_SLOT_BUSY || slot->completion.tag != tag", "0"),
+        "a slot beyond the ring": (SLOTS, "n >= c->ring.nr_ents", "0"),
+        "sense of any length": (INITIATOR_SRP, "sense_nbytes > room - response_nbytes", "0"),
+        "an index that goes back and forth": (PUMP, "if (vi_pump(c) == 0)", "if (0)"),
+        "grants are not taken back": (SLOTS, "int rc = vi_revoke(c, slot);", "int rc = 0;"),
     },
 }

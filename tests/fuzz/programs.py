@@ -89,6 +89,7 @@ TARGETS = {
             # The block I/O engine is the harness's; the loop is compiled as part of loop_inside.c.
             without=(r"blockio.*\.c", r"loop\.c"),
         ),
+        FuzzTarget("initiator", ("front.c", "initiator_fuzz.c"), ("vscsi/native", "initiator/native")),
     )
 }
 

@@ -78,7 +78,8 @@ void domain_mapped(struct domain *d, uint32_t gref, int write, int persistent, c
     memcpy(&e, &d->granter.table[gref], sizeof e);
     uint16_t wanted = write ? GTF_READING | GTF_WRITING : GTF_READING;
     bool ours = (e.flags & (GTF_TYPE_MASK | GTF_SUB_PAGE)) == GTF_PERMIT_ACCESS && e.domid == d->mapper->domid;
-    bool good = ours && e.frame == (uint32_t)frame && (e.flags & wanted) == wanted && !(write && e.flags & GTF_READONLY);
+    bool good = ours && e.frame == (uint32_t)frame && (e.flags & wanted) == wanted &&
+                !(write && e.flags & GTF_READONLY);
     PROMISE(persistent || good, "reference %u was mapped for %s, but says %#x, %u, %u", gref,
             write ? "writing" : "reading", e.flags, e.domid, e.frame);
     if (persistent) {

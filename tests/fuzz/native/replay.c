@@ -11,7 +11,7 @@
 
 #include "fuzz.h"
 
-enum { MOST_INPUTS = 65536, MOST_NBYTES = 4096 };
+enum { MOST_INPUTS = 65536, MOST_NBYTES = 4096, LONGEST_S = 30 };
 
 struct input {
     uint8_t *bytes;
@@ -74,7 +74,9 @@ static void run(const uint8_t *bytes, size_t nbytes)
     /* As libFuzzer does: an exact copy, so that a read past its end is seen. */
     uint8_t *copy = malloc(now_nbytes ? now_nbytes : 1);
     memcpy(copy, now, now_nbytes);
+    alarm(LONGEST_S);
     LLVMFuzzerTestOneInput(copy, now_nbytes);
+    alarm(0);
     free(copy);
 }
 
@@ -153,6 +155,7 @@ int main(int argc, char **argv)
     }
     __sanitizer_set_death_callback(keep);
     signal(SIGABRT, aborted);
+    signal(SIGALRM, aborted);   /* it hangs */
     for (size_t i = 0; i < nr_inputs; i++) {
         running = "an input of the corpus broke it";
         run(inputs[i].bytes, inputs[i].nbytes);
