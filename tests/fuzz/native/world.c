@@ -261,7 +261,8 @@ static void check_answers(const struct peer_channel *p)
     for (uint32_t i = 0; i < c->nr_tasks; i++) {
         int state = atomic_load(&c->tasks[i].state);
         PROMISE(state == TASK_FREE || state == TASK_COLD, "task %u is in state %d", i, state);
-        PROMISE(!c->tasks[i].buf[0].pages && !c->tasks[i].buf[1].pages, "task %u has pages", i);
+        for (int k = 0; k < 2; k++)
+            PROMISE(!c->tasks[i].buf[k].nruns && !c->tasks[i].buf[k].scratch, "task %u has pages", i);
     }
 }
 
