@@ -28,6 +28,8 @@ from .server import PrivateTarget, ServerError, stored
 
 PROG = "compare.py"
 SCHEMA = 1
+PARTS = {"results", "goals", "peers", "ablations"}
+"""What a run may have measured."""
 SLOTS = 256
 QUICK = {"rounds": 3, "seconds": 0.2, "size": 64 << 20}
 FULL = {"rounds": 15, "seconds": 1.0, "size": 256 << 20}
@@ -91,8 +93,9 @@ def parser() -> ArgumentParser:
         "--report", type=Path, metavar="DIR", help="measure more, and write a page, its pictures, histograms and JSON"
     )
     out.add_argument(
-        "--from", type=Path, dest="source", metavar="FILE", help="measure nothing: take this JSON for --report, --docs"
-    )
+        "--from", type=Path, dest="source", metavar="FILE", action="append",
+        help="measure nothing: take this JSON for --report, --docs; repeatable, for parts that were measured apart",
+    )  # fmt: skip
     out.add_argument("--docs", type=Path, metavar="DIR", help="draw the pictures of the project's documents there")
     out.add_argument(
         "--scheduler", type=Path, metavar="FILE", help="with --report: what bench/scheduler.py --json has written"
@@ -268,9 +271,13 @@ def _check(args: argparse.Namespace) -> None:
 def _document(args: argparse.Namespace) -> dict[str, Any]:
     """Measured, or read."""
     if args.source is not None:
-        document = _read(args.source)
-        if not document.get("results") or document.get("schema") != SCHEMA:
-            raise CliError(f"{args.source} is not what this bench writes (schema {SCHEMA})", ExitStatus.FILE)
+        document: dict[str, Any] = {}
+        for path in args.source:
+            part = _read(path)
+            if not PARTS & set(part) or part.get("schema") != SCHEMA:
+                raise CliError(f"{path} is not what this bench writes (schema {SCHEMA})", ExitStatus.FILE)
+            # Where and how stands for the plain run, if there is one.
+            document = document | part if part.get("results") else part | document
         return document
     from initiator.errors import InitiatorError
 

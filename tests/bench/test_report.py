@@ -210,6 +210,21 @@ def test_from_a_file_without_measuring(tmp_path):
     assert "index.html" in done.err
 
 
+def test_parts_that_were_measured_apart(tmp_path):
+    """Peers alone, then the plain run: one page of both, with the machine of the plain run."""
+    whole = with_all()
+    apart = {"schema": 1, "environment": whole["environment"] | {"cpu": "another"}}
+    apart |= {name: value for name, value in whole.items() if name.startswith("peer")}
+    (tmp_path / "peers.json").write_text(json.dumps(apart))
+    (tmp_path / "plain.json").write_text(json.dumps(document()))
+    sources = ["--from", tmp_path / "peers.json", "--from", tmp_path / "plain.json"]
+    done = run(ROOT / "bench" / "compare.py", *sources, "--report", tmp_path / "out")
+    assert done.status == 0, done.err
+    made = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert made["environment"]["cpu"] == document()["environment"]["cpu"]
+    assert {"peers", "depth"} <= set(read((tmp_path / "out" / "index.html").read_text()).ids)
+
+
 def test_mistakes(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "other.json").write_text("{}")
