@@ -245,3 +245,28 @@ def test_exit_with_parent(tmp_path: Path) -> None:
     while ready.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not ready.exists(), "the target outlived its parent"
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--max-initiator-memory=1M", "more memory than the 1048576 bytes that this target maps for one initiator"),
+        ("--max-memory=2M", "more memory than the 2097152 bytes"),
+        ("--max-initiator-channels=1", "no more than 1 channels for one connection"),
+        ("--max-initiator-nexuses=1", "no more than 1 nexuses for one connection"),
+        ("--max-connections=1", "1 connections already"),
+    ],
+)
+def test_limits_are_the_users_to_choose(option: str, words: str) -> None:
+    script = (
+        f"{sys.executable} -P -c 'import os; from initiator import Initiator; from initiator.vbd import Vbd\n"
+        'path = os.environ["unixsocket"]\n'
+        "one = Initiator(path, channels=2)\n"
+        "from bus_initiator import Raw, RawVbd\n"
+        "raw = Raw(path); raw.srp().login(); vbd = RawVbd(raw); vbd.connect()\n"
+        'assert vbd.state == 4, vbd.read("error")\''
+    )
+    tests = str(Path(__file__).resolve().parents[1])
+    done = target("--lun", "0=mem:1M", option, "--run", script, env=os.environ | {"PYTHONPATH": tests})
+    assert done.returncode != 0
+    assert words in done.stderr
