@@ -308,3 +308,47 @@ def test_a_vbd_without_a_policy_says_that_the_target_is_gone(restarting):
         restarting.kill()
         with pytest.raises(TransportError, match="gone"):
             vbd.read(0, 1)
+
+
+# ---- both at once, again and again ----
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_upgrades_under_load(restarting, end):
+    """The target is replaced under writers over SRP and blkif: none of them sees an error, and all of it is there."""
+    failures, done = [], [0, 0]
+    stop = threading.Event()
+
+    def work(me, disk):
+        try:
+            while not stop.is_set():
+                data = bytes([me + 1, done[me] % 251]) * 256
+                disk.write(me * 100 + done[me] % 100, data)
+                assert disk.read(me * 100 + done[me] % 100, 1) == data
+                done[me] += 1
+        except BaseException as error:
+            failures.append(error)
+
+    with (
+        Initiator(restarting.socket, reconnect=QUICK, timeout=SECONDS) as initiator,
+        Vbd(restarting.socket, reconnect=QUICK, timeout=SECONDS) as vbd,
+    ):
+        disks = initiator.lun(0), vbd
+        threads = [threading.Thread(target=work, args=(me, disk)) for me, disk in enumerate(disks)]
+        for thread in threads:
+            thread.start()
+        for turn in range(1, 4):
+            before = list(done)
+            until(lambda: failures or all(a > b for a, b in zip(done, before, strict=True)), "progress")  # noqa: B023
+            if end == "kill":
+                restarting.kill()
+            else:
+                assert restarting.target.stop() == 0
+            restarting.start()
+            recoveries = initiator.recovery, vbd.recovery
+            until(lambda: failures or all(r.recovered >= turn for r in recoveries), "back")  # noqa: B023
+        stop.set()
+        for thread in threads:
+            thread.join(SECONDS)
+        assert not failures
+        assert initiator.stats()["outstanding"] == vbd.stats()["outstanding"] == 0

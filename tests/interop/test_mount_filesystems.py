@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import pytest
-from programs import BIN, one_line, run, tool
+from programs import BIN, Target, one_line, run, tool
 
 SIZE = "320M"  # mkfs.xfs makes none smaller
 SECONDS = 30
@@ -313,6 +313,34 @@ def test_a_killed_target(serve, mount):
             assert info.value.errno == errno.EIO
     assert (place / "lun0").stat().st_size == 1 << 20
     unmount(place)
+
+
+def test_a_target_that_is_started_anew(folder, mount):
+    """What was synced is there; what was not is told of by the next fsync, once; uses in between wait."""
+    lun = f"0={folder / 'disk.img'},size=1M"
+    target = Target(folder, lun)
+    place = mount(target)
+    file = (place / "lun0").open("r+b", buffering=0)
+    fd = file.fileno()
+    assert os.pwrite(fd, b"synced" * 1000, 0) == 6000
+    os.fsync(fd)
+    os.pwrite(fd, b"not synced", 65536)
+    target.process.kill()
+    target.process.wait()
+    target.pidfile.unlink()
+    again = Target(folder, lun)
+    try:
+        with file:
+            assert os.pread(fd, 6000, 0) == b"synced" * 1000
+            with pytest.raises(OSError) as info:
+                os.fsync(fd)
+            assert info.value.errno == errno.EIO
+            os.pwrite(fd, b"written again", 65536)
+            os.fsync(fd)
+            assert (folder / "disk.img").read_bytes()[65536:].startswith(b"written again")
+        unmount(place)
+    finally:
+        assert again.stop() == 0
 
 
 def test_what_goes_through_is_captured(serve, mount, folder):
