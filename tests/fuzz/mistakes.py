@@ -51,7 +51,6 @@ MISTAKES: dict[str, dict[str, Mistake]] = {
         "blocks are not checked": (CHECKS, "task->lba > capacity || task->blocks > capacity - task->lba", "0"),
     },
     "initiator": {
-        "response indexes are not checked": (RING, "n > r->req_published - r->rsp_cons", "0"),
         "a tag of any generation": (SLOTS, "slot->state != VI_SLOT_BUSY || slot->completion.tag != tag", "0"),
         "a slot beyond the ring": (SLOTS, "n >= c->ring.nr_ents", "0"),
         "sense of any length": (INITIATOR_SRP, "sense_nbytes > room - response_nbytes", "0"),

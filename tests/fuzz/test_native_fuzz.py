@@ -55,8 +55,8 @@ def test_corpus_is_small_and_in_order(target: FuzzTarget):
 
 def changed(folder: Path, target: FuzzTarget, file: str, old: str, new: str) -> Path:
     """A copy of the product's C with one text replaced."""
-    for name in target.folders:
-        shutil.copytree(ROOT / name, folder / name)
+    for package in {name.split("/")[0] for name in target.folders}:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     text = (folder / file).read_text()
     assert text.count(old) == 1, f"{file} no longer holds {old!r} once"
     (folder / file).write_text(text.replace(old, new))
