@@ -21,7 +21,8 @@ enum bio_flags {
     BIO_DIRECT = 4,       /* O_DIRECT descriptor: buffers and lengths that are not aligned are bounced */
     BIO_BLOCK_DEVICE = 8, /* DISCARD: BLKDISCARD instead of punching a hole */
     BIO_NOWAIT_READ = 16, /* this descriptor serves RWF_NOWAIT (bio_probe_nowait) */
-    BIO_NOWAIT_WRITE = 32
+    BIO_NOWAIT_WRITE = 32,
+    BIO_MAY_BLOCK = 64    /* bio_may_block: only threads may touch it */
 };
 
 /*
@@ -68,6 +69,9 @@ int bio_engine_kind(const struct bio_engine *e);
 
 /* Which of BIO_NOWAIT_READ and BIO_NOWAIT_WRITE this descriptor serves. Harmless to the image. */
 uint8_t bio_probe_nowait(int fd, bool writable);
+
+/* Whether I/O on this descriptor may block whoever submits it, io_uring or not: it lies on FUSE or a network, say. */
+bool bio_may_block(int fd);
 
 /* Starts an I/O. True: it ended at once (do not reap it). False: it is queued; bio_flush or bio_wait sends it off. */
 bool bio_submit(struct bio_engine *e, struct bio *bio);

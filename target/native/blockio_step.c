@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "blockio_engine.h"
@@ -135,6 +137,22 @@ void bio_run(struct bio *bio)
 static bool nowait_works(int64_t result)
 {
     return result >= 0 || result == -EAGAIN;
+}
+
+/*
+ * io_uring hands I/O on a file without RWF_NOWAIT to a few kernel threads, which such files could occupy all together;
+ * and if it has a poll method, as FUSE's have, takes that for a promise not to block, which FUSE does not keep.
+ */
+bool bio_may_block(int fd)
+{
+    enum { TMPFS = 0x01021994 };
+    uint8_t buffer[512];
+    struct iovec iov = {buffer, sizeof buffer};
+    struct stat st;
+    struct statfs fs;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS))
+        return false;
+    return or_errno(preadv2(fd, &iov, 1, 0, RWF_NOWAIT)) == -EOPNOTSUPP;
 }
 
 uint8_t bio_probe_nowait(int fd, bool writable)

@@ -2,9 +2,10 @@
 /*
  * The io_uring engine: block I/O, multishot polls on watched descriptors and the one place to sleep, all on one ring
  * that belongs to the thread that made it. Knows liburing; what an answer means for an I/O is blockio_step.c's matter.
- * Two things go to a few threads instead, started when first needed: BLKDISCARD, which would block even here, and
- * durable buffered writes, because io_uring runs the buffered writes of one file one after the other, each with its own
- * commit: at depth 32 on ext4 300 to 5,000 a second, against 10,000 and more where threads share commits.
+ * Some things go to a few threads instead, started when first needed: BLKDISCARD, which would block even here; durable
+ * buffered writes, because io_uring runs the buffered writes of one file one after the other, each with its own commit:
+ * at depth 32 on ext4 300 to 5,000 a second, against 10,000 and more where threads share commits; and fdatasync and all
+ * that may block (bio_may_block), which could occupy each of the kernel's few threads: ours are shared out fairly.
  */
 #include <errno.h>
 #include <limits.h>
@@ -157,6 +158,8 @@ static void arm_workers(struct uring *u)
 
 static bool is_for_workers(const struct bio *bio)
 {
+    if (bio->kind == BIO_SYNC || bio->flags & BIO_MAY_BLOCK)
+        return true;
     if (bio->kind == BIO_DISCARD)
         return bio->flags & BIO_BLOCK_DEVICE;
     return bio->kind == BIO_WRITE && (bio->flags & (BIO_DURABLE | BIO_DIRECT)) == BIO_DURABLE;

@@ -3,6 +3,8 @@
  * Threads that may block: one queue in, one list out, and an eventfd for an owner that sleeps. The whole of the pool
  * engine's I/O, and what io_uring cannot do without blocking. Knows struct bio's steps; knows no watches and no policy.
  * The owner is one thread; the eventfd is written only when it said that it is about to sleep.
+ * One descriptor occupies at most as many threads as there are at first, and more are started for others that find none
+ * idle: whose I/O does not end holds up nobody else.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -16,20 +18,51 @@
 
 enum { DEFAULT_THREADS = 4, MAX_THREADS = 64 };
 
+struct worker {
+    struct bio_workers *owner;
+    pthread_t thread;
+    int fd;                      /* whose I/O it runs or is about to; -1: none */
+};
+
 struct bio_workers {
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct bio_list queue;
     struct bio_list done;
     atomic_uint ended;           /* length of `done`; read without the lock to see whether taking it pays */
-    uint32_t idle;
+    uint32_t idle;               /* that nobody has called yet */
+    uint32_t called;             /* that have not woken yet */
+    uint32_t limit;              /* threads for one descriptor */
     uint32_t threads;
     int event_fd;
     bool stop;
     bool sleeping;
     bool signalled;              /* the eventfd holds a count */
-    pthread_t thread[];
+    struct worker worker[MAX_THREADS];
 };
+
+/* May another thread run I/O on this descriptor? With the lock. */
+static bool has_room(const struct bio_workers *w, int fd)
+{
+    uint32_t running = 0;
+    for (uint32_t i = 0; i < w->threads; i++)
+        running += w->worker[i].fd == fd;
+    return running < w->limit;
+}
+
+/* With the lock. */
+static struct bio *next(struct bio_workers *w)
+{
+    struct bio *bio = w->queue.head;
+    if (w->threads > w->limit) {
+        while (bio != NULL && !has_room(w, bio->fd))
+            bio = bio->next;
+        if (bio != NULL)
+            bio_list_remove(&w->queue, bio);
+        return bio;
+    }
+    return bio_list_pop(&w->queue);
+}
 
 /* With the lock. */
 static void ended(struct bio_workers *w, struct bio *bio)
@@ -45,11 +78,14 @@ static void ended(struct bio_workers *w, struct bio *bio)
 
 static void *run(void *arg)
 {
-    struct bio_workers *w = arg;
+    struct worker *self = arg;
+    struct bio_workers *w = self->owner;
     pthread_mutex_lock(&w->lock);
     for (;;) {
-        struct bio *bio = bio_list_pop(&w->queue);
+        self->fd = -1;
+        struct bio *bio = next(w);
         if (bio != NULL) {
+            self->fd = bio->fd;
             pthread_mutex_unlock(&w->lock);
             bio_run(bio);
             pthread_mutex_lock(&w->lock);
@@ -58,8 +94,10 @@ static void *run(void *arg)
             break;
         } else {
             w->idle++;
-            pthread_cond_wait(&w->work, &w->lock);
-            w->idle--;
+            while (w->called == 0 && !w->stop)
+                pthread_cond_wait(&w->work, &w->lock);
+            if (w->called > 0)
+                w->called--;
         }
     }
     pthread_mutex_unlock(&w->lock);
@@ -75,11 +113,25 @@ void bio_workers_free(struct bio_workers *w)
     pthread_cond_broadcast(&w->work);
     pthread_mutex_unlock(&w->lock);
     for (uint32_t i = 0; i < w->threads; i++)
-        pthread_join(w->thread[i], NULL);
+        pthread_join(w->worker[i].thread, NULL);
     pthread_cond_destroy(&w->work);
     pthread_mutex_destroy(&w->lock);
     close(w->event_fd);
     free(w);
+}
+
+/* One more thread, for I/O on this descriptor at first. Signals are the main thread's. */
+static int start(struct bio_workers *w, int fd)
+{
+    struct worker *one = &w->worker[w->threads];
+    *one = (struct worker){.owner = w, .fd = fd};
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&one->thread, NULL, run, one);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    w->threads += failed == 0;
+    return failed;
 }
 
 struct bio_workers *bio_workers_new(uint32_t threads, int *error)
@@ -88,7 +140,7 @@ struct bio_workers *bio_workers_new(uint32_t threads, int *error)
         threads = DEFAULT_THREADS;
     if (threads > MAX_THREADS)
         threads = MAX_THREADS;
-    struct bio_workers *w = calloc(1, sizeof *w + threads * sizeof w->thread[0]);
+    struct bio_workers *w = calloc(1, sizeof *w);
     if (w == NULL) {
         *error = -ENOMEM;
         return NULL;
@@ -103,15 +155,12 @@ struct bio_workers *bio_workers_new(uint32_t threads, int *error)
     pthread_cond_init(&w->work, NULL);
     bio_list_init(&w->queue);
     bio_list_init(&w->done);
-    /* Signals are the main thread's. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    w->limit = threads;
     int failed = 0;
+    pthread_mutex_lock(&w->lock);
     while (failed == 0 && w->threads < threads)
-        if ((failed = pthread_create(&w->thread[w->threads], NULL, run, w)) == 0)
-            w->threads++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+        failed = start(w, -1);
+    pthread_mutex_unlock(&w->lock);
     if (w->threads == 0) {
         bio_workers_free(w);
         *error = -failed;
@@ -125,12 +174,16 @@ void bio_workers_give(struct bio_workers *w, struct bio_list *list)
     if (list->head == NULL)
         return;
     pthread_mutex_lock(&w->lock);
-    uint32_t wake = 0;
-    for (struct bio *bio = list->head; bio != NULL && wake < w->idle; bio = bio->next)
-        wake++;
+    for (struct bio *bio = list->head; bio != NULL; bio = bio->next) {
+        if (w->idle > 0) {
+            w->idle--;
+            w->called++;
+            pthread_cond_signal(&w->work);
+        } else if (w->threads < MAX_THREADS && has_room(w, bio->fd)) {
+            start(w, bio->fd); /* if it fails, one of those that there are has to do */
+        }
+    }
     bio_list_move(&w->queue, list);
-    for (; wake > 0; wake--)
-        pthread_cond_signal(&w->work);
     pthread_mutex_unlock(&w->lock);
 }
 

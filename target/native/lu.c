@@ -59,6 +59,8 @@ static uint8_t bio_flags(const struct vt_target *t, const struct vt_lu_config *c
     uint8_t flags = c->flags & VT_LU_DIRECT ? BIO_DIRECT : 0;
     if (c->is_block_device)
         flags |= BIO_BLOCK_DEVICE;
+    if (bio_may_block(c->fd))
+        flags |= BIO_MAY_BLOCK;
     return t->config.nowait ? flags | bio_probe_nowait(c->fd, !c->write_protect) : flags;
 }
 
