@@ -130,7 +130,7 @@ class Server:
         engine = getattr(self.native, f"VT_ENGINE_{options.engine.upper()}")
         config = self.ffi.new("struct vt_config *")
         config.loops, config.spin_ns, config.engine = options.loops, options.spin_us * 1000, engine
-        config.abort_limit_ms = options.abort_limit_ms
+        config.abort_limit_ms, config.workers_per_lu = options.abort_limit_ms, options.workers
         config.pool_threads, config.batch, config.nowait = options.pool_threads, options.batch, int(options.nowait)
         error = self.ffi.new("int *")
         target = self.native.vt_new(config, error)

@@ -5,10 +5,12 @@ Knows the native request and result, and translates between them and `target.com
 """
 
 import errno
+import itertools
 import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,9 @@ log = logging.getLogger(__name__)
 TRACE = debug.declare("worker.trace", "log every command that Python runs")
 
 
+MAX_WORKERS = 64
+IDLE_MS = 10_000
+"""After so long without work a worker that was started for want of another ends."""
 MAX_BACKGROUND = 128
 """Commands that may run in threads of their own at a time; one more gets BUSY."""
 MAX_CONNECTION_BACKGROUND = 8
@@ -100,9 +105,11 @@ class _Running:
 
 
 class Workers:
-    """`count` threads that serve slow commands of the target `t`. `units` maps the native index to the unit.
+    """Threads that serve slow commands of the target `t`. `units` maps the native index to the unit.
 
-    `units` is read at every command and may change. `owner_of` says whose a channel is: connection and user.
+    There are `count` at first, and one more whenever none is idle: the native core lets no unit occupy more than its
+    share, so a store that is stuck takes them from nobody. `units` is read at every command and may change. `owner_of`
+    says whose a channel is: connection and user.
     """
 
     def __init__(
@@ -121,32 +128,71 @@ class Workers:
         self._background_shares = background or Shares(
             "commands in the background", MAX_BACKGROUND, each=MAX_CONNECTION_BACKGROUND, holders=1
         )
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"vscsi-worker-{i}", daemon=True) for i in range(count)
-        ]
+        self._count, self._names = count, itertools.count()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._lock = threading.Lock()
+        """Of the two above."""
 
     def start(self) -> None:
         """Starts the threads; vt_stop ends them."""
-        for thread in self._threads:
+        for _ in range(self._count):
+            with self._lock:
+                self._idle += 1
+                thread = self._thread(-1)
             thread.start()
 
-    def join(self) -> None:
-        """Waits for their end, after vt_stop, and for that of commands in the background."""
-        for thread in [*self._threads, *self._background]:
-            if thread.ident is not None:
-                thread.join()
+    def _thread(self, patience_ms: int) -> threading.Thread:
+        """Under the lock: one more, that ends when it has been idle for so long (-1: never). It counts as idle."""
+        name = f"vscsi-worker-{next(self._names)}"
+        thread = threading.Thread(target=self._serve, args=(patience_ms,), name=name, daemon=True)
+        self._threads.add(thread)
+        return thread
 
-    def _serve(self) -> None:
+    def join(self, seconds: float | None = None) -> bool:
+        """Waits for their end, after vt_stop, and for that of commands in the background. False: some are stuck."""
+        end = None if seconds is None else time.monotonic() + seconds
+        with self._lock, self._background_lock:
+            threads = [*self._threads, *self._background]
+        for thread in threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    def _serve(self, patience_ms: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         request = ffi.new("struct vt_request *")
-        while True:
-            found = lib.vt_request_next(self._t, request, -1)
-            if found < 0:
-                if found != -errno.ESHUTDOWN:
-                    log.error("a worker ends: %s", os.strerror(-found))
-                return
+        while (found := lib.vt_request_next(self._t, request, patience_ms)) >= 0:
             if found:
-                self._run(request)
+                self._occupy()
+                try:
+                    self._run(request)
+                finally:
+                    with self._lock:
+                        self._idle += 1
+            elif self._leave(even_the_last=False):
+                return
+        if found != -errno.ESHUTDOWN:
+            log.error("a worker ends: %s", os.strerror(-found))
+        self._leave(even_the_last=True)
+
+    def _leave(self, *, even_the_last: bool) -> bool:
+        """The calling thread, which is idle, is about to end; False: it is needed."""
+        with self._lock:
+            if self._idle == 1 and not even_the_last:
+                return False
+            self._idle -= 1
+            self._threads.discard(threading.current_thread())
+            return True
+
+    def _occupy(self) -> None:
+        """The calling thread has something to do; somebody else must be there for what comes next."""
+        with self._lock:
+            self._idle -= 1
+            if self._idle or len(self._threads) >= MAX_WORKERS:
+                return
+            self._idle += 1
+            thread = self._thread(IDLE_MS)
+        thread.start()
 
     def _run(self, request: Any) -> None:
         number, lu = int(request.task), self._units.get(request.lu)

@@ -257,7 +257,9 @@ def row(opcode, nbytes=10, op=0, *, conflict=0, flags=0, lba=(2, 4), length=(7, 
 class Rig:
     """A started target with one or more LUs; everything is taken down, and checked for leaks, at the end."""
 
-    def __init__(self, folder: Path, *, loops=1, spin_ns=0, engine=0, nowait=1, batch=0, abort_limit_ms=0) -> None:
+    def __init__(
+        self, folder: Path, *, loops=1, spin_ns=0, engine=0, nowait=1, batch=0, abort_limit_ms=0, workers_per_lu=0
+    ) -> None:
         error = ffi.new("int *")
         config = ffi.new(
             "struct vt_config *",
@@ -269,6 +271,7 @@ class Rig:
                 "batch": batch,
                 "nowait": nowait,
                 "abort_limit_ms": abort_limit_ms,
+                "workers_per_lu": workers_per_lu,
             },
         )
         self.t = lib.vt_new(config, error)

@@ -92,13 +92,31 @@ static uint32_t occupied(struct vt_target *t, const struct vt_task *task, int mo
     return t->slow_busy[slot].running = (uint32_t)more;
 }
 
+/*
+ * Workers that an LU occupies with requests of this kind: what touches its blocks may all be stuck while INQUIRY and its
+ * like, or a reset, still get through.
+ */
+static uint32_t *of_lu(const struct vt_task *task)
+{
+    if (!task->lu)
+        return NULL;
+    bool blocks = !task->row || task->row->facts.flags & VT_CMD_NEEDS_READY;
+    return &task->lu->workers[task->ask == VT_OP_LU_RESET ? 2 : blocks ? 0 : 1];
+}
+
+static bool lu_has_room(const struct vt_target *t, const struct vt_task *task)
+{
+    const uint32_t *workers = of_lu(task);
+    return !workers || !t->config.workers_per_lu || *workers < t->config.workers_per_lu;
+}
+
 /* The oldest command of the connection that occupies the fewest workers: a long queue makes only its owner wait. */
 static struct vt_task *choose(struct vt_target *t)
 {
     struct vt_task *best = NULL;
     uint32_t least = UINT32_MAX;
     for (struct vt_task *task = t->slow_first; task && least; task = task->q_next) {
-        if (best && task->channel->mapper == best->channel->mapper)
+        if ((best && task->channel->mapper == best->channel->mapper) || !lu_has_room(t, task))
             continue;
         uint32_t now = occupied(t, task, 0);
         if (now < least) {
@@ -143,8 +161,9 @@ int vt_request_next(struct vt_target *t, struct vt_request *request, int timeout
         until.tv_nsec = ns % 1000000000;
     }
     int rc = 0;
+    struct vt_task *task;
     pthread_mutex_lock(&t->slow_lock);
-    while (!t->slow_first && !t->slow_stop && rc == 0) {
+    while (!(task = choose(t)) && !t->slow_stop && rc == 0) {
         if (timeout_ms < 0)
             pthread_cond_wait(&t->slow_cond, &t->slow_lock);
         else
@@ -153,10 +172,11 @@ int vt_request_next(struct vt_target *t, struct vt_request *request, int timeout
     int found = 0;
     if (t->slow_stop) {
         found = -ESHUTDOWN;
-    } else if (t->slow_first) {
-        struct vt_task *task = choose(t);
+    } else if (task) {
         unlink_slow(t, task);
         occupied(t, task, 1);
+        if (task->lu)
+            ++*of_lu(task);
         task->detached = false;
         atomic_store(&task->state, TASK_SLOW_RUNNING);
         describe(task, request);
@@ -242,8 +262,13 @@ int vt_request_attention(struct vt_target *t, uint64_t task)
 static void leave_worker(struct vt_target *t, struct vt_task *task)
 {
     pthread_mutex_lock(&t->slow_lock);
-    if (!task->detached)
+    if (!task->detached) {
         occupied(t, task, -1);
+        if (task->lu)
+            --*of_lu(task);
+        if (t->slow_first)
+            pthread_cond_signal(&t->slow_cond);     /* one may wait for just this room */
+    }
     task->detached = true;
     pthread_mutex_unlock(&t->slow_lock);
 }

@@ -26,6 +26,7 @@ struct vt_config {
     uint32_t batch;          /* requests taken from one channel before the next has its turn */
     uint32_t nowait;         /* 1: inline RWF_NOWAIT where a probe found it works */
     uint32_t abort_limit_ms; /* a task management function waits so long for what it aborted, then fails; 0: 20 s */
+    uint32_t workers_per_lu; /* that one LU may occupy with what touches its blocks, and as many else; 0: no limit */
 };
 
 struct vt_target;

@@ -285,6 +285,7 @@ struct vt_lu {
     uint32_t deny_default;
     uint32_t access_default;
     uint32_t preempting;            /* who waits for aborted tasks to leave */
+    uint32_t workers[3];            /* of Python that it occupies, by kind: under the slow queue's lock (slow.c) */
     struct vt_it *it;               /* VT_MAX_NEXUSES of them */
     struct vt_range *ranges;        /* by ticket */
     uint32_t range_looks;           /* ranges, and orphans: whoever begins has to look */
