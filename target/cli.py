@@ -130,6 +130,7 @@ def _options(args: argparse.Namespace) -> "ServerOptions":
         limits=_limits(args),
         loops=args.loops,
         spin_us=args.spin_us,
+        abort_limit_ms=args.abort_limit,
         engine=ENGINES[args.engine],
         pcap=None if args.pcap is None else _pcap(args.pcap),
         snap_nbytes=args.snaplen or 0,
@@ -191,6 +192,8 @@ def _serve(args: argparse.Namespace, units: list[LogicalUnit], keep: Callable[[]
                 _run(args, server)
         finally:
             status = child.finish() if child else None
+        if server.stuck:
+            return ExitStatus.TIMEOUT
         return ExitStatus.OK if status is None else status
 
 

@@ -363,6 +363,10 @@ class LogicalUnit:
         """Takes away an image that was created for this unit; nothing was served."""
         self.store.abandon()
 
+    def give_up(self) -> None:
+        """Instead of `close`, for a unit with I/O that does not end: everything is left as it is."""
+        self._closed = True
+
     def close(self) -> None:
         """Flushes and releases the store, once; what goes wrong is logged."""
         if self._closed:

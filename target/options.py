@@ -41,7 +41,7 @@ debug flags (-D):
 {flags}
 
 Exit statuses are those of sg3_utils(8): 0 good (also after SIGTERM), 1 syntax, 15 an image or the socket cannot be
-opened; with --run, what the command returned.
+opened, 33 some I/O did not end (--abort-limit); with --run, what the command returned.
 """
 
 
@@ -137,6 +137,14 @@ def build_parser() -> ArgumentParser:
         choices=tuple(ENGINES),
         default="auto",
         help="how images are read and written (auto: io_uring, else a pool of threads)",
+    )
+    add(
+        "--abort-limit",
+        type=argument(1, 3_600_000),
+        metavar="MS",
+        default=20_000,
+        help="I/O that takes longer once it has been aborted, or once the target is to stop, counts as stuck: the "
+        "function fails, or the target leaves without it (default: 20000)",
     )
     add("--pcap", metavar="FILE", help="write all SRP traffic there, for Wireshark: a file, a FIFO, or - for stdout")
     add(

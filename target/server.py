@@ -25,6 +25,7 @@ from target.device import Device
 from target.limits import Limits
 from target.login import LoginRules
 from target.nexus import NexusRegistry, check
+from target.patience import unfinished
 from target.peer import Peer
 from target.reservations import MAX_REGISTRANTS
 from target.sizes import Sizes
@@ -64,8 +65,8 @@ class ServerOptions:
     pcap: "PcapFile | None" = None
     snap_nbytes: int = 0
     stop_seconds: float = 2.0
-    abort_limit_ms: int = 0
-    """How long a task management function waits for what it has aborted; 0: 20 s."""
+    abort_limit_ms: int = 20_000
+    """How long I/O may take that a task management function or the end waits for, before it counts as stuck."""
 
 
 class DeviceKind(Protocol):
@@ -124,6 +125,8 @@ class Server:
         self.device: Any = None
         self.admin = Admin(self)
         self._workers: Any = None
+        self.stuck: set[int] = set()
+        """LUNs that had to be left behind at the end: their I/O does not end."""
 
     def _new_target(self) -> Any:
         options = self.options
@@ -245,33 +248,58 @@ class Server:
             self._turn(left)
 
     def _end(self) -> None:
-        """Everything is taken down, in order: loops, workers, mappings, memory, LUs."""
+        """Everything is taken down, in order: loops, workers, mappings, memory, LUs. What is stuck is left behind."""
+        end = time.monotonic() + self.options.abort_limit_ms / 1000
         if self.device is not None:
             self.device.stopping = True
-            for unit in self.units.values():
-                unit.shutdown()
+            self._for_units("shutdown", list(self.units.values()), end)
         for peer in list(self.peers):
             peer.vanish()
-        self.native.vt_stop(self.target)
+        left_ms = max(0, int((end - time.monotonic()) * 1000))
+        stuck = self.native.vt_stop_within(self.target, left_ms) < 0
         if self._workers is not None:
-            self._workers.join()
-        while self.channels:
-            device = next(iter(self.channels.values()))
-            for channel in list(device.channels):
-                device.stopping = True
-                device.stopped(channel)
+            stuck |= not self._workers.join(max(0.0, end - time.monotonic()))
         if self.recorder is not None:
             self.recorder.close()
-        self.native.vt_free(self.target)
-        if self._sizes is not None:
-            self._sizes.close()
+        closing = self._resting_units() if stuck else list(self.units.values())
+        if not stuck:
+            self._free()
         self.listener.close()
         self.selector.close()
         os.close(self._wake_read)
         wake, self._wake_write = self._wake_write, -1
         os.close(wake)
+        self._for_units("close", closing, time.monotonic() + self.options.abort_limit_ms / 1000)
+
+    def _for_units(self, what: str, units: "Sequence[LogicalUnit]", end: float) -> None:
+        """Tells units to do something; those that are not done with it in time are stuck."""
+        calls = [(str(unit.lun), getattr(unit, what)) for unit in units]
+        for lun in unfinished(calls, max(0.0, end - time.monotonic())):
+            self.stuck.add(int(lun))
+            log.error("lun %s: its image does not answer: going without it", lun)
+
+    def _resting_units(self) -> "list[LogicalUnit]":
+        """Units without commands under way. Of others nothing may be closed: their descriptors are in use."""
+        resting = []
+        stats = self.ffi.new("struct vt_lu_stats *")
         for unit in self.units.values():
-            unit.close()
+            if self.native.vt_lu_stats(self.target, unit.index, stats) == 0 and not stats.tasks:
+                resting.append(unit)
+                continue
+            log.error("lun %d: %d commands do not end: its image is left as it is", unit.lun, stats.tasks)
+            self.stuck.add(unit.lun)
+            unit.give_up()
+        return resting
+
+    def _free(self) -> None:
+        while self.channels:
+            device = next(iter(self.channels.values()))
+            for channel in list(device.channels):
+                device.stopping = True
+                device.stopped(channel)
+        self.native.vt_free(self.target)
+        if self._sizes is not None:
+            self._sizes.close()
 
     def _devices(self) -> list[Device]:
         return [device for peer in list(self.peers) for device in list(peer.devices.values())]

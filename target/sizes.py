@@ -2,12 +2,14 @@
 """Notices that images have another size: looks each second while commands run, and otherwise only when the kernel says
 that a file has changed or a loop that it has woken. With nobody connected it does not look at all.
 
+A file may not answer, so threads look, and nobody waits for one for long.
 Knows when to look; what follows from a size is `target.resize`'s business. Must not know commands or connections.
 """
 
 import logging
 import os
 import selectors
+import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +24,10 @@ LOOK_SECONDS = 1.0
 """How often at most it is looked."""
 
 
+PATIENCE_SECONDS = 0.1
+"""How long the conversation thread waits for a look to end."""
+
+
 class Host(Protocol):
     """What the server lends."""
 
@@ -30,12 +36,48 @@ class Host(Protocol):
     def later(self, seconds: float, function: Callable[[], None]) -> None: ...
 
 
+class Looks:
+    """Looks at units in threads of its own; at one that does not answer not again before it has."""
+
+    def __init__(self, units: Iterable["LogicalUnit"]) -> None:
+        self._units = list(units)
+        self._looked_at: set[LogicalUnit] = set()
+        self._lock = threading.Lock()
+
+    def each(self, look: Callable[["LogicalUnit"], None]) -> None:
+        """Calls `look` with every unit that answers, and waits for it, but not long. OSError is logged."""
+        with self._lock:
+            free = [unit for unit in self._units if unit not in self._looked_at]
+        thread = threading.Thread(target=self._run, args=(free, look), name="vscsi-sizes", daemon=True)
+        thread.start()
+        thread.join(PATIENCE_SECONDS)
+
+    def _run(self, units: list["LogicalUnit"], look: Callable[["LogicalUnit"], None]) -> None:
+        for unit in units:
+            with self._lock:
+                if unit in self._looked_at:
+                    continue
+                self._looked_at.add(unit)
+            try:
+                look(unit)
+            except OSError as error:
+                log.warning("lun %d: cannot be measured: %s", unit.lun, error)
+            finally:
+                with self._lock:
+                    self._looked_at.discard(unit)
+
+
+def _look(unit: "LogicalUnit") -> None:
+    follow(unit)
+    unit.tick()
+
+
 class Sizes:
     """Of the units of one running target. Everything here is for the conversation thread."""
 
     def __init__(self, host: Host, native: Any, target: Any, units: Iterable["LogicalUnit"]) -> None:
         self._host, self._native, self._target = host, native, target
-        self._units = list(units)
+        self._looks = Looks(units)
         self._looking = False
         self._wanted = False
         self._watch = native.vt_watch_open()
@@ -75,20 +117,18 @@ class Sizes:
 
     def _rest(self) -> None:
         """Nothing runs: whatever changes a file now is not us."""
-        for unit in self._units:
+
+        def watch(unit: "LogicalUnit") -> None:
             fd = unit.store.fd
             if self._watch >= 0 and fd is not None and fd >= 0 and not unit.store.is_volatile:
                 self._native.vt_watch_once(self._watch, os.fsencode(f"/proc/self/fd/{fd}"))
-        self._look()  # once more: it may have changed before the kernel watched it
+            _look(unit)  # once more: it may have changed before the kernel watched it
+
+        self._looks.each(watch)
 
     def _changed(self, _mask: int) -> None:
         self._native.vt_watch_drain(self._watch)
         self.wake()
 
     def _look(self) -> None:
-        for unit in self._units:
-            try:
-                follow(unit)
-                unit.tick()
-            except OSError as error:
-                log.warning("lun %d: cannot be measured: %s", unit.lun, error)
+        self._looks.each(_look)

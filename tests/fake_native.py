@@ -95,10 +95,11 @@ class FakeLib:
         self.thread.start()
         return 0
 
-    def vt_stop(self, _target) -> None:
+    def vt_stop_within(self, _target, _ms) -> int:
         if self._running:
             self._running = False
             self.thread.join()
+        return 0
 
     def vt_free(self, _target) -> None:
         assert not self.channels, "a channel outlived the target"

@@ -233,6 +233,7 @@ int vt_lu_stats(struct vt_target *t, uint32_t index, struct vt_lu_stats *stats)
         return -ENOENT;
     vt_lock_take(&lu->lock);
     *stats = lu->stats;
+    stats->tasks = lu->nr_tasks;
     vt_lock_give(&lu->lock);
     return 0;
 }

@@ -82,6 +82,7 @@ struct vt_lu_stats {
     uint64_t commands[2];
     uint64_t blocks[2];      /* of those that ended well */
     uint64_t errors[2];
+    uint64_t tasks;          /* that have not ended yet */
 };
 int vt_lu_stats(struct vt_target *t, uint32_t lu, struct vt_lu_stats *stats);
 /* Something other than a command on that LU writes to it: to be called before and after, so that no sync leaves it out. */

@@ -87,8 +87,15 @@ struct vt_target *vt_new(const struct vt_config *config, int *error)
     return NULL;
 }
 
-static void join_loops(struct vt_target *t)
+/* -ETIMEDOUT: some have I/O that does not end. */
+static int join_loops(struct vt_target *t, uint32_t ms)
 {
+    struct timespec until;
+    int rc = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    uint64_t ns = (uint64_t)until.tv_nsec + ms % 1000 * 1000000u;
+    until.tv_sec += (time_t)(ms / 1000 + ns / 1000000000u);
+    until.tv_nsec = (long)(ns % 1000000000u);
     for (uint32_t i = 0; i < t->nr_loops; i++) {
         struct vt_loop *loop = &t->loops[i];
         if (!loop->started)
@@ -100,10 +107,16 @@ static void join_loops(struct vt_target *t)
         struct vt_loop *loop = &t->loops[i];
         if (!loop->started)
             continue;
-        pthread_join(loop->thread, NULL);
+        if (ms == UINT32_MAX) {
+            pthread_join(loop->thread, NULL);
+        } else if (pthread_clockjoin_np(loop->thread, NULL, CLOCK_MONOTONIC, &until)) {
+            rc = -ETIMEDOUT;
+            continue;
+        }
         atomic_store(&loop->has_clock, false);
         loop->started = false;
     }
+    return rc;
 }
 
 int vt_start(struct vt_target *t)
@@ -123,13 +136,13 @@ int vt_start(struct vt_target *t)
     rc = t->boot_error;
     pthread_mutex_unlock(&t->boot_lock);
     if (rc < 0)
-        join_loops(t);
+        join_loops(t, UINT32_MAX);
     else
         t->started = true;
     return rc;
 }
 
-void vt_stop(struct vt_target *t)
+int vt_stop_within(struct vt_target *t, uint32_t ms)
 {
     pthread_mutex_lock(&t->control);
     t->stopped = true;
@@ -137,14 +150,22 @@ void vt_stop(struct vt_target *t)
     vt_slow_stop(t);
     atomic_store(&t->stopping, true);
     vt_range_wake(t);
-    join_loops(t);
+    int rc = join_loops(t, ms);
     vt_tap_stop(t);
+    if (rc < 0)
+        return rc;
     pthread_mutex_lock(&t->control);
     for (uint32_t i = 0; i < VT_MAX_LUS; i++)
         vt_range_forget(atomic_load(&t->lus[i]));
     vt_sched_stop(t);
     t->joined = true;
     pthread_mutex_unlock(&t->control);
+    return 0;
+}
+
+void vt_stop(struct vt_target *t)
+{
+    vt_stop_within(t, UINT32_MAX);
 }
 
 static void free_letters(struct vt_loop *loop)

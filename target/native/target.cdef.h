@@ -35,6 +35,8 @@ struct vt_target *vt_new(const struct vt_config *config, int *error);
 int vt_start(struct vt_target *t);
 /* Stops taking requests, waits for I/O in flight, joins the loops, wakes every vt_request_next with -ESHUTDOWN. */
 void vt_stop(struct vt_target *t);
+/* The same, but -ETIMEDOUT if I/O does not end in that time: its loops go on, and nothing may be freed or unmapped. */
+int vt_stop_within(struct vt_target *t, uint32_t ms);
 void vt_free(struct vt_target *t);
 /* The engine in use: enum vt_engine. */
 int vt_engine_used(struct vt_target *t);
