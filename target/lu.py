@@ -58,8 +58,7 @@ class LogicalUnit:
         self.block_nbytes = spec.block_nbytes
         self.blocks = store.nbytes // spec.block_nbytes
         self.physical_block_nbytes = spec.physical_nbytes or max(spec.block_nbytes, store.physical_nbytes)
-        self.spec = spec
-        self.asked_readonly = spec.readonly
+        self.spec, self.asked_readonly = spec, spec.readonly
         self.readonly = spec.readonly or Can.WRITE not in store.can
         self.removable = spec.removable
         self.cache = spec.cache
@@ -89,8 +88,7 @@ class LogicalUnit:
         self.occupied: Callable[[], CheckCondition] | None = None
         """What every other command ends with while a long operation has the unit."""
         self.sync_failed = False
-        self.faulty = False
-        """Fault rules may have a say in every command."""
+        self.faulty = False  # fault rules may have a say in every command
         self.state_asked = spec.state is not None
         self.state = State(_state_folder(spec, store, self.readonly))
         self.state.claim(make=self.state_asked)

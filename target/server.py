@@ -22,10 +22,10 @@ from target import report
 from target.admin import Admin
 from target.blkif_device import BlkifDevice, BlkifKind
 from target.device import Device
+from target.ending import end
 from target.limits import Limits
 from target.login import LoginRules
 from target.nexus import NexusRegistry, check
-from target.patience import unfinished
 from target.peer import Peer
 from target.reservations import MAX_REGISTRANTS
 from target.sizes import Sizes
@@ -116,7 +116,7 @@ class Server:
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._stop = False
-        self._sizes: Sizes | None = None
+        self.sizes: Sizes | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.selector = selectors.DefaultSelector()
         self.target = self._new_target()
@@ -124,7 +124,7 @@ class Server:
         self.nexuses = NexusRegistry(self.native, self.target)
         self.device: Any = None
         self.admin = Admin(self)
-        self._workers: Any = None
+        self.workers: Any = None
         self.stuck: set[int] = set()
         """LUNs that had to be left behind at the end: their I/O does not end."""
 
@@ -161,7 +161,7 @@ class Server:
                 self.listener.expire(time.monotonic())
             self._say_goodbye()
         finally:
-            self._end()
+            end(self)
 
     def stop(self) -> None:
         """Ends `run` in order. From any thread or a signal handler; more than once does no harm."""
@@ -177,6 +177,14 @@ class Server:
         """Runs `function` once that time has passed. Only from the serving thread."""
         self._timers.append((time.monotonic() + seconds, function))
 
+    def close(self) -> None:
+        """Hears nobody any more."""
+        self.listener.close()
+        self.selector.close()
+        os.close(self._wake_read)
+        wake, self._wake_write = self._wake_write, -1
+        os.close(wake)
+
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # full: it is awake already; closed: it is over
             os.write(self._wake_write, b"\0")
@@ -190,7 +198,7 @@ class Server:
         if self.recorder is not None:
             self.recorder.start()
         self._start_workers()
-        self._sizes = Sizes(self, self.native, self.target, self.units.values() if self.device is not None else ())
+        self.sizes = Sizes(self, self.native, self.target, self.units.values() if self.device is not None else ())
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
         self.selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         self.selector.register(self.native.vt_event_fd(self.target), selectors.EVENT_READ, self._events)
@@ -218,10 +226,10 @@ class Server:
 
         by_index = {unit.index: unit for unit in self.units.values()}
         background = self.listener.shares("commands in the background", MAX_BACKGROUND, MAX_CONNECTION_BACKGROUND)
-        self._workers = Workers(
+        self.workers = Workers(
             self.target, by_index, self.device, self.options.workers, owner_of=self._owner_of, background=background
         )
-        self._workers.start()
+        self.workers.start()
 
     def _owner_of(self, channel: int) -> tuple[Hashable, int]:
         """The connection that a channel is of, and its user. Any thread may ask; the channel may be gone by then."""
@@ -246,60 +254,6 @@ class Server:
         deadline = time.monotonic() + self.options.stop_seconds
         while self.channels and (left := deadline - time.monotonic()) > 0:
             self._turn(left)
-
-    def _end(self) -> None:
-        """Everything is taken down, in order: loops, workers, mappings, memory, LUs. What is stuck is left behind."""
-        end = time.monotonic() + self.options.abort_limit_ms / 1000
-        if self.device is not None:
-            self.device.stopping = True
-            self._for_units("shutdown", list(self.units.values()), end)
-        for peer in list(self.peers):
-            peer.vanish()
-        left_ms = max(0, int((end - time.monotonic()) * 1000))
-        stuck = self.native.vt_stop_within(self.target, left_ms) < 0
-        if self._workers is not None:
-            stuck |= not self._workers.join(max(0.0, end - time.monotonic()))
-        if self.recorder is not None:
-            self.recorder.close()
-        closing = self._resting_units() if stuck else list(self.units.values())
-        if not stuck:
-            self._free()
-        self.listener.close()
-        self.selector.close()
-        os.close(self._wake_read)
-        wake, self._wake_write = self._wake_write, -1
-        os.close(wake)
-        self._for_units("close", closing, time.monotonic() + self.options.abort_limit_ms / 1000)
-
-    def _for_units(self, what: str, units: "Sequence[LogicalUnit]", end: float) -> None:
-        """Tells units to do something; those that are not done with it in time are stuck."""
-        calls = [(str(unit.lun), getattr(unit, what)) for unit in units]
-        for lun in unfinished(calls, max(0.0, end - time.monotonic())):
-            self.stuck.add(int(lun))
-            log.error("lun %s: its image does not answer: going without it", lun)
-
-    def _resting_units(self) -> "list[LogicalUnit]":
-        """Units without commands under way. Of others nothing may be closed: their descriptors are in use."""
-        resting = []
-        stats = self.ffi.new("struct vt_lu_stats *")
-        for unit in self.units.values():
-            if self.native.vt_lu_stats(self.target, unit.index, stats) == 0 and not stats.tasks:
-                resting.append(unit)
-                continue
-            log.error("lun %d: %d commands do not end: its image is left as it is", unit.lun, stats.tasks)
-            self.stuck.add(unit.lun)
-            unit.give_up()
-        return resting
-
-    def _free(self) -> None:
-        while self.channels:
-            device = next(iter(self.channels.values()))
-            for channel in list(device.channels):
-                device.stopping = True
-                device.stopped(channel)
-        self.native.vt_free(self.target)
-        if self._sizes is not None:
-            self._sizes.close()
 
     def _devices(self) -> list[Device]:
         return [device for peer in list(self.peers) for device in list(peer.devices.values())]
@@ -352,8 +306,8 @@ class Server:
 
     def somebody(self) -> None:
         """A connection has come or gone."""
-        if self._sizes is not None:
-            self._sizes.somebody(bool(self.peers))
+        if self.sizes is not None:
+            self.sizes.somebody(bool(self.peers))
 
     def serve(self, peer: Peer) -> None:
         """Reads what a connection has to say; notices that it is gone."""
@@ -384,8 +338,8 @@ class Server:
         for _ in range(EVENTS_AT_ONCE):
             if self.native.vt_event_next(self.target, event) <= 0:
                 return
-            if event.type == self.native.VT_EVENT_ACTIVE and self._sizes is not None:
-                self._sizes.wake()
+            if event.type == self.native.VT_EVENT_ACTIVE and self.sizes is not None:
+                self.sizes.wake()
                 continue
             device = self.channels.get(event.channel)
             if device is None:

@@ -8,6 +8,7 @@ Knows when to look; what follows from a size is `target.resize`'s business. Must
 
 import logging
 import os
+import queue
 import selectors
 import threading
 from collections.abc import Callable, Iterable
@@ -37,23 +38,29 @@ class Host(Protocol):
 
 
 class Looks:
-    """Looks at units in threads of its own; at one that does not answer not again before it has."""
+    """Looks at units in a thread of its own; when one does not answer, in another, and not at that one."""
 
     def __init__(self, units: Iterable["LogicalUnit"]) -> None:
         self._units = list(units)
         self._looked_at: set[LogicalUnit] = set()
         self._lock = threading.Lock()
+        self._thread: _Looker | None = None
 
     def each(self, look: Callable[["LogicalUnit"], None]) -> None:
         """Calls `look` with every unit that answers, and waits for it, but not long. OSError is logged."""
-        with self._lock:
-            free = [unit for unit in self._units if unit not in self._looked_at]
-        thread = threading.Thread(target=self._run, args=(free, look), name="vscsi-sizes", daemon=True)
-        thread.start()
-        thread.join(PATIENCE_SECONDS)
+        if self._thread is None:
+            self._thread = _Looker()
+        if not self._thread.does(lambda: self._run(look), PATIENCE_SECONDS):
+            self._thread.close()
+            self._thread = None
 
-    def _run(self, units: list["LogicalUnit"], look: Callable[["LogicalUnit"], None]) -> None:
-        for unit in units:
+    def close(self) -> None:
+        """No more looks."""
+        if self._thread is not None:
+            self._thread.close()
+
+    def _run(self, look: Callable[["LogicalUnit"], None]) -> None:
+        for unit in self._units:
             with self._lock:
                 if unit in self._looked_at:
                     continue
@@ -65,6 +72,34 @@ class Looks:
             finally:
                 with self._lock:
                     self._looked_at.discard(unit)
+
+
+class _Looker(threading.Thread):
+    """A thread that does one thing at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(name="vscsi-sizes", daemon=True)
+        self._wanted: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._done = threading.Event()
+        self.start()
+
+    def does(self, what: Callable[[], None], seconds: float) -> bool:
+        """Whether it has been done in that time."""
+        self._done.clear()
+        self._wanted.put(what)
+        return self._done.wait(seconds)
+
+    def close(self) -> None:
+        """It ends when it has nothing to do."""
+        self._wanted.put(None)
+
+    def run(self) -> None:
+        while (what := self._wanted.get()) is not None:
+            try:
+                what()
+            except Exception:
+                log.exception("internal error in a look at sizes")
+            self._done.set()
 
 
 def _look(unit: "LogicalUnit") -> None:
@@ -91,6 +126,7 @@ class Sizes:
             os.close(self._watch)
         self._watch = -1
         self._wanted = False
+        self._looks.close()
 
     def somebody(self, connected: bool) -> None:
         """Whether anybody is connected who could want to know."""

@@ -24,7 +24,7 @@ class FakeServer(Server):
         pass
 
     def _start_workers(self) -> None:
-        self._workers = SimpleNamespace(join=lambda seconds=None: True)
+        self.workers = SimpleNamespace(join=lambda seconds=None: True)
 
 
 def unit(lun: int, **changes) -> SimpleNamespace:

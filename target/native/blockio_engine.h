@@ -166,6 +166,8 @@ void bio_workers_give(struct bio_workers *w, struct bio_list *list);
 bool bio_workers_take(struct bio_workers *w, struct bio_list *to);
 /* True: taken back before it began, with -ECANCELED, among what bio_workers_take gives. */
 bool bio_workers_cancel(struct bio_workers *w, struct bio *bio);
+/* Now and then, and before sleeping: sees to those that wait behind what does not end. How long to sleep at most, ns. */
+uint64_t bio_workers_look(struct bio_workers *w, uint64_t timeout_ns);
 /* Before sleeping on bio_workers_fd: false if something has ended meanwhile. Each true is followed by _awake. */
 bool bio_workers_sleep(struct bio_workers *w);
 void bio_workers_awake(struct bio_workers *w);

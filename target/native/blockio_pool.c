@@ -116,6 +116,7 @@ static void pool_wait(struct bio_engine *e, uint64_t timeout_ns)
     struct pool *p = from(e);
     pool_flush(e);
     pool_collect(e);
+    timeout_ns = bio_workers_look(p->workers, timeout_ns);
     bool may_sleep = timeout_ns > 0 && !bio_has_news(e) && bio_workers_sleep(p->workers);
     if (!may_sleep)
         timeout_ns = 0;

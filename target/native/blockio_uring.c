@@ -343,6 +343,8 @@ static void uring_wait(struct bio_engine *e, uint64_t timeout_ns)
 {
     struct uring *u = from(e);
     uring_collect(e);
+    if (u->workers != NULL)
+        timeout_ns = bio_workers_look(u->workers, timeout_ns);
     if (bio_has_news(e))
         timeout_ns = 0;
     if (timeout_ns == 0) {

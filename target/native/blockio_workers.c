@@ -3,8 +3,8 @@
  * Threads that may block: one queue in, one list out, and an eventfd for an owner that sleeps. The whole of the pool
  * engine's I/O, and what io_uring cannot do without blocking. Knows struct bio's steps; knows no watches and no policy.
  * The owner is one thread; the eventfd is written only when it said that it is about to sleep.
- * One descriptor occupies at most as many threads as there are at first, and more are started for others that find none
- * idle: whose I/O does not end holds up nobody else.
+ * One descriptor occupies at most as many threads as there are at first, and when none of them has ended anything for a
+ * while, more are started for others that wait: whose I/O does not end holds up nobody else.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -12,11 +12,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "blockio_engine.h"
 
-enum { DEFAULT_THREADS = 4, MAX_THREADS = 64 };
+enum { DEFAULT_THREADS = 4, MAX_THREADS = 64, STALL_NS = 20000000 };
 
 struct worker {
     struct bio_workers *owner;
@@ -30,8 +31,11 @@ struct bio_workers {
     struct bio_list queue;
     struct bio_list done;
     atomic_uint ended;           /* length of `done`; read without the lock to see whether taking it pays */
-    uint32_t idle;               /* that nobody has called yet */
-    uint32_t called;             /* that have not woken yet */
+    atomic_uint waiting;         /* length of `queue` */
+    uint64_t ends;               /* of I/Os, ever */
+    uint64_t seen_ends;          /* when it was last looked */
+    uint64_t seen_ns;
+    uint32_t idle;
     uint32_t limit;              /* threads for one descriptor */
     uint32_t threads;
     int event_fd;
@@ -59,15 +63,19 @@ static struct bio *next(struct bio_workers *w)
             bio = bio->next;
         if (bio != NULL)
             bio_list_remove(&w->queue, bio);
-        return bio;
+    } else {
+        bio = bio_list_pop(&w->queue);
     }
-    return bio_list_pop(&w->queue);
+    if (bio != NULL)
+        atomic_fetch_sub_explicit(&w->waiting, 1, memory_order_relaxed);
+    return bio;
 }
 
 /* With the lock. */
 static void ended(struct bio_workers *w, struct bio *bio)
 {
     bio_list_push(&w->done, bio);
+    w->ends++;
     atomic_fetch_add_explicit(&w->ended, 1, memory_order_release);
     if (w->sleeping) {
         w->sleeping = false;
@@ -94,10 +102,8 @@ static void *run(void *arg)
             break;
         } else {
             w->idle++;
-            while (w->called == 0 && !w->stop)
-                pthread_cond_wait(&w->work, &w->lock);
-            if (w->called > 0)
-                w->called--;
+            pthread_cond_wait(&w->work, &w->lock);
+            w->idle--;
         }
     }
     pthread_mutex_unlock(&w->lock);
@@ -174,16 +180,13 @@ void bio_workers_give(struct bio_workers *w, struct bio_list *list)
     if (list->head == NULL)
         return;
     pthread_mutex_lock(&w->lock);
-    for (struct bio *bio = list->head; bio != NULL; bio = bio->next) {
-        if (w->idle > 0) {
-            w->idle--;
-            w->called++;
-            pthread_cond_signal(&w->work);
-        } else if (w->threads < MAX_THREADS && has_room(w, bio->fd)) {
-            start(w, bio->fd); /* if it fails, one of those that there are has to do */
-        }
-    }
+    uint32_t count = 0;
+    for (struct bio *bio = list->head; bio != NULL; bio = bio->next)
+        count++;
+    atomic_fetch_add_explicit(&w->waiting, count, memory_order_relaxed);
     bio_list_move(&w->queue, list);
+    for (uint32_t wake = count < w->idle ? count : w->idle; wake > 0; wake--)
+        pthread_cond_signal(&w->work);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -203,11 +206,49 @@ bool bio_workers_cancel(struct bio_workers *w, struct bio *bio)
     pthread_mutex_lock(&w->lock);
     bool found = bio_list_remove(&w->queue, bio);
     if (found) {
+        atomic_fetch_sub_explicit(&w->waiting, 1, memory_order_relaxed);
         bio->error = -ECANCELED;
         ended(w, bio);
     }
     pthread_mutex_unlock(&w->lock);
     return found;
+}
+
+static uint64_t coarse_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* With the lock: nothing has ended for a while, and somebody waits who has nothing to do with that. */
+static void look(struct bio_workers *w)
+{
+    uint64_t now = coarse_ns();
+    if (w->seen_ends != w->ends || w->seen_ns == 0) {
+        w->seen_ends = w->ends;
+        w->seen_ns = now;
+        return;
+    }
+    if (now - w->seen_ns < STALL_NS)
+        return;
+    w->seen_ns = 0;
+    for (struct bio *bio = w->queue.head; bio != NULL && w->threads < MAX_THREADS; bio = bio->next)
+        if (has_room(w, bio->fd))
+            start(w, bio->fd);
+}
+
+uint64_t bio_workers_look(struct bio_workers *w, uint64_t timeout_ns)
+{
+    if (atomic_load_explicit(&w->waiting, memory_order_relaxed) == 0)
+        return timeout_ns;
+    pthread_mutex_lock(&w->lock);
+    if (w->queue.head != NULL)
+        look(w);
+    else
+        w->seen_ns = 0;
+    pthread_mutex_unlock(&w->lock);
+    return timeout_ns < STALL_NS ? timeout_ns : STALL_NS;
 }
 
 bool bio_workers_sleep(struct bio_workers *w)

@@ -92,7 +92,7 @@ def served(tmp_path):
 
 
 def resting(served) -> None:
-    served.until(lambda: not served.server._sizes._looking, "it goes on looking")
+    served.until(lambda: not served.server.sizes._looking, "it goes on looking")
 
 
 def test_a_file_that_others_change_wakes_it(served, tmp_path):
@@ -108,7 +108,7 @@ def test_a_file_that_others_change_wakes_it(served, tmp_path):
 
 def test_a_command_wakes_it_where_files_cannot_be_watched(served, tmp_path):
     server = served.server
-    served.do(server._sizes.close)
+    served.do(server.sizes.close)
     served.do(server.somebody)
     channel = served.raw().srp()
     channel.login()
@@ -127,7 +127,7 @@ def test_nobody_looks_while_nobody_is_connected(served, tmp_path):
     resting(served)
     os.truncate(tmp_path / "disk.img", 1 << 21)
     os.truncate(tmp_path / "disk.img", 1 << 22)
-    assert served.do(lambda: served.server._sizes._looking) is False
+    assert served.do(lambda: served.server.sizes._looking) is False
     assert served.server.units[0].blocks == 2048
     served.raw()
     assert served.do(lambda: served.server.units[0].blocks) == 8192, "whoever comes finds it right"

@@ -48,6 +48,12 @@ int bio_engine_kind(const struct bio_engine *e)
     return 1;
 }
 
+bool bio_may_block(int fd)
+{
+    (void)fd;
+    return false;
+}
+
 uint8_t bio_probe_nowait(int fd, bool writable)
 {
     (void)fd;
