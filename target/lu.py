@@ -74,10 +74,8 @@ class LogicalUnit:
         self.serial = spec.serial or digest[:8].hex().upper()
         self.naa = spec.naa or _naa_from(self.serial)
         self.vendor, self.product, self.revision = spec.vendor, spec.product, "0001"
-        self.threshold = spec.threshold
-        """Used percentage from which initiators are warned."""
-        self.prefetch_met = spec.prefetch == "met"
-        """PRE-FETCH ends with CONDITION MET."""
+        self.threshold = spec.threshold  # used percentage from which initiators are warned
+        self.prefetch_met = spec.prefetch == "met"  # PRE-FETCH ends with CONDITION MET
         self.descriptor_sense = self.blocks > 1 << 32  # fixed format has no room for such an LBA
         self.max_write_same_blocks = MAX_WRITE_SAME_BLOCKS
         self.max_compare_and_write_blocks = MAX_COMPARE_AND_WRITE_BLOCKS

@@ -30,6 +30,8 @@ TRACE = debug.declare("worker.trace", "log every command that Python runs")
 
 
 MAX_WORKERS = 64
+STALL_SECONDS = 0.05
+"""All busy and none done for so long: there will be another worker."""
 IDLE_MS = 10_000
 """After so long without work a worker that was started for want of another ends."""
 MAX_BACKGROUND = 128
@@ -107,9 +109,9 @@ class _Running:
 class Workers:
     """Threads that serve slow commands of the target `t`. `units` maps the native index to the unit.
 
-    There are `count` at first, and one more whenever none is idle: the native core lets no unit occupy more than its
-    share, so a store that is stuck takes them from nobody. `units` is read at every command and may change. `owner_of`
-    says whose a channel is: connection and user.
+    There are `count` at first, and more when all are busy and none gets done: the native core lets no unit occupy more
+    than its share, so a store that is stuck takes them from nobody. `units` is read at every command and may change.
+    `owner_of` says whose a channel is: connection and user.
     """
 
     def __init__(
@@ -130,9 +132,11 @@ class Workers:
         )
         self._count, self._names = count, itertools.count()
         self._threads: set[threading.Thread] = set()
-        self._idle = 0
+        self._idle = self._taken = 0
+        self._ending = False
         self._lock = threading.Lock()
-        """Of the two above."""
+        """Of these."""
+        self._changed = threading.Condition(self._lock)
 
     def start(self) -> None:
         """Starts the threads; vt_stop ends them."""
@@ -141,6 +145,7 @@ class Workers:
                 self._idle += 1
                 thread = self._thread(-1)
             thread.start()
+        threading.Thread(target=self._guard, name="vscsi-worker-guard", daemon=True).start()
 
     def _thread(self, patience_ms: int) -> threading.Thread:
         """Under the lock: one more, that ends when it has been idle for so long (-1: never). It counts as idle."""
@@ -152,7 +157,9 @@ class Workers:
     def join(self, seconds: float | None = None) -> bool:
         """Waits for their end, after vt_stop, and for that of commands in the background. False: some are stuck."""
         end = None if seconds is None else time.monotonic() + seconds
-        with self._lock, self._background_lock:
+        with self._changed, self._background_lock:
+            self._ending = True
+            self._changed.notify()
             threads = [*self._threads, *self._background]
         for thread in threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
@@ -185,14 +192,26 @@ class Workers:
             return True
 
     def _occupy(self) -> None:
-        """The calling thread has something to do; somebody else must be there for what comes next."""
-        with self._lock:
+        """The calling thread has something to do."""
+        with self._changed:
             self._idle -= 1
-            if self._idle or len(self._threads) >= MAX_WORKERS:
-                return
-            self._idle += 1
-            thread = self._thread(IDLE_MS)
-        thread.start()
+            self._taken += 1
+            if not self._idle:
+                self._changed.notify()
+
+    def _guard(self) -> None:
+        """Sees to it that somebody is there for what comes next, when all are busy and none gets done."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._idle == 0 or self._ending)
+                taken = self._taken
+                self._changed.wait_for(lambda: self._ending, STALL_SECONDS)
+                if self._ending:
+                    return
+                if self._idle == 0 and self._taken == taken and len(self._threads) < MAX_WORKERS:
+                    self._idle += 1
+                    self._thread(IDLE_MS).start()
 
     def _run(self, request: Any) -> None:
         number, lu = int(request.task), self._units.get(request.lu)
