@@ -24,7 +24,7 @@ def ask(initiator: Initiator, row: Cdb, fields: dict[str, int], nbytes: int, roo
     try:
         return _ask(initiator, initiator.build(link, 0, raw, b"", room, abi.SRP_TSK_SIMPLE, 10, None), room)
     finally:
-        link.leave()
+        link.users.leave()
 
 
 def _ask(initiator: Initiator, request: Request, room: int) -> tuple[Done, bytes]:
