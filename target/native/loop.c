@@ -265,10 +265,12 @@ static uint64_t timers(struct vt_loop *loop)
 static bool may_spin(struct vt_loop *loop)
 {
     struct vt_target *t = loop->target;
+    /* I/O that is under way wants a CPU as well: the kernel's threads move its bytes while we look. */
+    const uint32_t others = bio_in_flight(loop->engine) ? 2 : 0;
     if (loop->spinning)
-        return true;
+        return others == 0 || atomic_load(&t->spinners) + others < t->cpus;
     /* With as many spinners as CPUs the peers would find no CPU to run on. */
-    if (atomic_fetch_add(&t->spinners, 1) + 1 >= t->cpus) {
+    if (atomic_fetch_add(&t->spinners, 1) + 1 + others >= t->cpus) {
         atomic_fetch_sub(&t->spinners, 1);
         return false;
     }
