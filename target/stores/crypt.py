@@ -9,12 +9,13 @@ zeros: no key makes that of anything, except once in 2^4096 sectors. Knows bytes
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from target.state import State
-from target.stores import Can, Store, StoreError, StoreSpec, store
+from target.stores import Can, StoreError, StoreSpec, store
 from target.stores.file import FileStore
+from target.stores.layered import LayeredStore
 
 SECTOR = 512
 KEY_NBYTES = 64
@@ -26,8 +27,10 @@ Cipher = Callable[[bytes | memoryview, int], bytes]
 
 
 @store("crypt", help="crypt:PATH  raw image file, encrypted; its key lies beside it in PATH.vscsi and can be erased")
-class CryptStore(Store):
+class CryptStore(LayeredStore):
     """An encrypted image file, served through Python."""
+
+    _inner: FileStore
 
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
@@ -82,21 +85,6 @@ class CryptStore(Store):
         copy = self._inner.buffer(len(data))
         copy[:] = data
         self._inner.write(copy, offset, fua)
-
-    def measure(self) -> int:
-        return self._inner.measure()
-
-    def resize(self, nbytes: int) -> None:
-        self._inner.resize(nbytes)
-
-    def flush(self) -> None:
-        self._inner.flush()
-
-    def trim(self, offset: int, nbytes: int) -> None:
-        self._inner.trim(offset, nbytes)
-
-    def extents(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, bool]]:
-        return self._inner.extents(offset, nbytes)
 
     def conceal(self, data: bytes, offset: int) -> bytes:
         return self._encrypt(data, offset // SECTOR)

@@ -7,12 +7,13 @@ Knows the numbers that make a disk, and which stores lie on the same one. What t
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from target.native import ffi, lib
-from target.stores import Store, StoreError, StoreSpec, open_store, store
+from target.stores import StoreError, StoreSpec, open_store, store
+from target.stores.layered import LayeredStore
 from target.stores.sizes import parse_size
 
 
@@ -121,7 +122,7 @@ class Disk:
 
 
 @store("sim", help="sim:STORE?rpm=7200&seek=8&rate=150M  another store, as slow as a disk with a head (seek in ms)")
-class SimStore(Store):
+class SimStore(LayeredStore):
     """A store with a descriptor, and a disk that is not there."""
 
     def __init__(self, spec: StoreSpec) -> None:
@@ -161,23 +162,8 @@ class SimStore(Store):
         self.disk.wait(self._start + offset, len(buffer))
         self._inner.write(buffer, offset, fua)
 
-    def measure(self) -> int:
-        return self._inner.measure()
-
-    def resize(self, nbytes: int) -> None:
-        self._inner.resize(nbytes)
-
-    def flush(self) -> None:
-        self._inner.flush()
-
     def reserve(self, offset: int, nbytes: int) -> None:
         self._inner.reserve(offset, nbytes)
-
-    def trim(self, offset: int, nbytes: int) -> None:
-        self._inner.trim(offset, nbytes)
-
-    def extents(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, bool]]:
-        return self._inner.extents(offset, nbytes)
 
     def used(self) -> int | None:
         return self._inner.used()
