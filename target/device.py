@@ -189,7 +189,7 @@ class Device:
 
         The kernel closes a dead process's descriptors one by one; the connection may be the last.
         """
-        self.server.serve(self.peer)
+        self.server.turns.serve(self.peer)
         connected = self._connections
 
         def judge() -> None:

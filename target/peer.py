@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from target.access import redacted
+from target.calm import Budget
 from target.device import Device
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class Peer:
         self.server, self.connection = server, connection
         self.devices: dict[tuple[str, int], Device] = {}
         self.vanished = False
+        self.budget = Budget()
+        self.resting = False
+        """It has had its turn and is not listened to before the next."""
         self._dirty: dict[tuple[str, str], None] = {}
         connection.on_hello = self._hello
         connection.watch("device", self._changed)

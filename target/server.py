@@ -30,6 +30,7 @@ from target.peer import Peer
 from target.reservations import MAX_REGISTRANTS
 from target.sizes import Sizes
 from target.srp_device import SrpDevice, SrpKind
+from target.turns import Turns
 from vscsi.bus.local_listener import Listener
 from vscsi.native import lib as shared
 
@@ -119,6 +120,7 @@ class Server:
         self.sizes: Sizes | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.selector = selectors.DefaultSelector()
+        self.turns = Turns(self.selector, self.later)
         self.target = self._new_target()
         self.recorder = self._new_recorder()
         self.nexuses = NexusRegistry(self.native, self.target)
@@ -262,15 +264,16 @@ class Server:
 
     def _turn(self, timeout: float | None = None) -> None:
         """Waits for something to happen or to be due, at most so many seconds, and does what there is to do."""
-        now = time.monotonic()
+        unfinished, now = self.turns.take_unfinished(), time.monotonic()
         due = [function for deadline, function in self._timers if deadline <= now]
         self._timers = [timer for timer in self._timers if timer[0] > now]
         for function in due:
             function()
         for peer in self.peers:
-            self._watch_writing(peer)
+            self.turns.watch(peer)
         deadlines = [self.listener.next_expiry, *(deadline for deadline, _ in self._timers)]
         waits = [timeout, *(max(0.0, deadline - now) for deadline in deadlines if deadline is not None)]
+        waits += [0.0] * bool(unfinished)
         for key, mask in self.selector.select(min((wait for wait in waits if wait is not None), default=None)):
             current = self.selector.get_map().get(key.fd)
             if current is None or current.data is not key.data:
@@ -279,14 +282,8 @@ class Server:
                 key.data(mask)
             except Exception:
                 log.exception("internal error in a conversation")
-
-    def _watch_writing(self, peer: Peer) -> None:
-        if peer.connection.closed or peer.vanished:
-            return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.connection.want_write else 0)
-        key = self.selector.get_key(peer.connection)
-        if key.events != wanted:
-            self.selector.modify(peer.connection, wanted, key.data)
+        for peer in unfinished:
+            self.turns.again(peer)
 
     def _accept(self, _mask: int) -> None:
         connection = self.listener.accept()
@@ -296,31 +293,10 @@ class Server:
         self.peers.add(peer)
         self.somebody()
 
-        def ready(mask: int) -> None:
-            if mask & selectors.EVENT_WRITE:
-                connection.flush()
-            if mask & selectors.EVENT_READ:
-                self.serve(peer)
-
-        self.selector.register(connection, selectors.EVENT_READ, ready)
-
     def somebody(self) -> None:
         """A connection has come or gone."""
         if self.sizes is not None:
             self.sizes.somebody(bool(self.peers))
-
-    def serve(self, peer: Peer) -> None:
-        """Reads what a connection has to say; notices that it is gone."""
-        if peer.vanished:
-            return
-        try:
-            alive = peer.process()
-        except Exception:
-            # Our bug. The connection it hit is over, the others keep being served.
-            log.exception("%s: internal error", peer)
-            alive = False
-        if not alive:
-            peer.vanish()
 
     def unwatch(self, peer: Peer) -> None:
         """The connection is about to be closed."""

@@ -58,7 +58,10 @@ class Target:
                         connection = key.fileobj
                         if events & selectors.EVENT_WRITE:
                             connection.flush()
-                        if not connection.process():
+                        alive = connection.process()
+                        while alive and connection.waiting:
+                            alive = connection.process()
+                        if not alive:
                             selector.unregister(connection)
                             connection.close()
                             connection.release()

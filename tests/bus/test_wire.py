@@ -24,6 +24,20 @@ def test_frames_come_out_as_they_went_in(frames: list[tuple[str, dict[str, objec
     assert not pieces.partial
 
 
+@given(st.lists(st.tuples(st.text(), FIELDS), max_size=5), st.binary(max_size=3))
+def test_frames_wait_until_they_are_taken(frames: list[tuple[str, dict[str, object]]], rest: bytes) -> None:
+    """One at a time, however many came at once; an incomplete one is none that waits."""
+    reader, got = FrameReader(), []
+    data = b"".join(encode(op, **fields) for op, fields in frames) + rest
+    while len(got) < len(frames):
+        got.append(next(reader.feed(data)))
+        data = b""
+        assert reader.ready is (len(got) < len(frames))
+    assert got == [{"op": op, **fields} for op, fields in frames]
+    assert list(reader.feed(data)) == []
+    assert (reader.partial, reader.ready) == (bool(rest), False)
+
+
 @given(st.binary(max_size=200))
 @example(b"\x02\0\0\0{}")
 @example(b'\x0a\0\0\0{"op":"x"}')

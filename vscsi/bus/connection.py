@@ -96,6 +96,11 @@ class Connection:
         if os.getpid() != self._pid:
             raise BusError(f"this connection belongs to process {self._pid}; a forked child must connect for itself")
 
+    @property
+    def waiting(self) -> bool:
+        """True while messages have come that had no turn yet: `process` has more to do, whatever the socket says."""
+        return self._reader.ready and not self._over
+
     def _describe(self) -> str:
         return f"{self.PEER_NAME} (pid {self.peer.pid}, uid {self.peer.uid})"
 
@@ -158,30 +163,20 @@ class Connection:
         return not self._over
 
     def _receive(self) -> None:
-        ancillary_nbytes = socket.CMSG_SPACE(DESCRIPTORS_MAX * _INT) if self._accept_descriptors else 0
         try:
-            data, ancillary, flags, _ = self._sock.recvmsg(
-                READ_NBYTES, ancillary_nbytes, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-            )
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            data, ancillary, flags = b"", [], 0  # reset: the same as gone
-        for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds = array("i")
-                fds.frombytes(payload[: len(payload) - len(payload) % _INT])
-                self._received.extend(fds)
-        try:
-            if flags & socket.MSG_CTRUNC or len(self._received) > DESCRIPTORS_MAX:
-                raise ProtocolError("descriptors that nobody asked for")
-            if not data:
-                self._end(None)
+            # What has come has its turn before what comes: the rest waits in the kernel, whose buffers are bounded.
+            data = b"" if self._reader.ready else self._read()
+            if data is None:
                 return
-            for frame in self._reader.feed(data):
+            for count, frame in enumerate(self._reader.feed(data), 1):
+                self._partial_since = None  # what is incomplete now is another one
                 self._dispatch(frame)
                 if self._over:
                     return
+                if self._enough(count):
+                    break
+            if self.waiting:
+                return
             if not self._reader.partial:
                 self._partial_since = None
                 if self._received:
@@ -191,6 +186,33 @@ class Connection:
         finally:
             if self._over or not self._reader.partial:
                 self._drop_received()
+
+    def _read(self) -> bytes | None:
+        """What the peer has sent; its descriptors are put aside. None if that is nothing, or the end. ProtocolError."""
+        ancillary_nbytes = socket.CMSG_SPACE(DESCRIPTORS_MAX * _INT) if self._accept_descriptors else 0
+        try:
+            data, ancillary, flags, _ = self._sock.recvmsg(
+                READ_NBYTES, ancillary_nbytes, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+            )
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            data, ancillary, flags = b"", [], 0  # reset: the same as gone
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array("i")
+                fds.frombytes(payload[: len(payload) - len(payload) % _INT])
+                self._received.extend(fds)
+        if flags & socket.MSG_CTRUNC or len(self._received) > DESCRIPTORS_MAX:
+            raise ProtocolError("descriptors that nobody asked for")
+        if not data:
+            self._end(None)
+            return None
+        return data
+
+    def _enough(self, count: int) -> bool:
+        """Whether this turn is over after so many messages, so that others have theirs."""
+        return False
 
     def _dispatch(self, frame: dict[str, Any]) -> None:
         handler = self._ops.get(frame["op"])

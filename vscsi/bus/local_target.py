@@ -28,6 +28,10 @@ HELLO_SECONDS = 5.0
 """How long a connection may be silent before its hello."""
 FRAME_SECONDS = 10.0
 """How long a frame may take to arrive."""
+FRAMES_AT_ONCE = 32
+"""Taken from one initiator before the others have their turn."""
+TURN_SECONDS = 0.002
+"""Processor time after which its turn is over as well, whatever it asked for."""
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -71,6 +75,7 @@ class TargetConnection(Connection):
         self._on_closed = on_closed
         self._greeted = False
         self._since = time.monotonic()
+        self._turn_began = 0.0
         self._events: dict[int, int] = {}
         self._last_port = 0
         self._bound: set[int] = set()
@@ -83,6 +88,15 @@ class TargetConnection(Connection):
 
     def _log(self, message: str, *args: object) -> None:
         self.complaints.say(self.peer.uid, log, message, *args)
+
+    # ---- turns ----
+
+    def _receive(self) -> None:
+        self._turn_began = time.thread_time()
+        super()._receive()
+
+    def _enough(self, count: int) -> bool:
+        return count >= FRAMES_AT_ONCE or time.thread_time() - self._turn_began >= TURN_SECONDS
 
     # ---- hello ----
 

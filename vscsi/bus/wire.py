@@ -41,7 +41,7 @@ def decode(body: bytes) -> dict[str, Any]:
 
 
 class FrameReader:
-    """Bytes in, frames out. Holds at most one unfinished frame and what one `feed` brought."""
+    """Bytes in, frames out. Holds at most one unfinished frame and what one `feed` brought and nobody has taken."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -51,8 +51,19 @@ class FrameReader:
         """True while a frame has begun and not ended."""
         return bool(self._buffer)
 
+    @property
+    def ready(self) -> bool:
+        """True while `feed` has something to say, be it ProtocolError, without any more bytes."""
+        if len(self._buffer) < _LENGTH.size:
+            return False
+        nbytes: int = _LENGTH.unpack_from(self._buffer)[0]
+        return nbytes > FRAME_NBYTES_MAX or len(self._buffer) >= _LENGTH.size + nbytes
+
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """Each frame that `data` completes. ProtocolError on the first that is malformed or too long."""
+        """Each frame that `data` completes; those that are not taken are given by the next call.
+
+        ProtocolError on the first that is malformed or too long.
+        """
         self._buffer += data
         at = 0
         try:
