@@ -127,8 +127,9 @@ int vi_revoke(struct vi_channel *c, struct vi_slot *slot);
 int vi_slot_table(const struct vi_channel *c, const struct vi_slot *slot, uint64_t nbytes, uint64_t *offset);
 
 /* ---- pump.c, all locked ---- */
-/* Takes every published response: their number, or the channel's error. */
+/* Takes every published response, or at most so many: their number, or the channel's error. */
 int vi_pump(struct vi_channel *c);
+int vi_pump_some(struct vi_channel *c, uint32_t most);
 /* Before sleeping: asks to be kicked for the next response. True: there is one by now, or the channel has failed. */
 bool vi_ask(struct vi_channel *c);
 void vi_fail_locked(struct vi_channel *c, int error);

@@ -15,6 +15,11 @@
 #include "spin.h"
 
 enum { CHANNELS_MAX = 64, READ_10 = 0x28, WRITE_10 = 0x2a, READ_16 = 0x88, WRITE_16 = 0x8a };
+/*
+ * Responses taken before what follows from them is published: the target serves these while we see to the rest. With all
+ * of them at once each end would wait while the other works.
+ */
+enum { TURN_RESPONSES = 8 };
 
 struct lane {
     struct vi_channel *c;
@@ -160,7 +165,7 @@ static int turn(struct run *r, struct lane *l)
     struct vi_channel *c = l->c;
     bool kick = false;
     pthread_mutex_lock(&c->mutex);
-    int rc = vi_pump(c);
+    int rc = vi_pump_some(c, TURN_RESPONSES);
     uint32_t n = 0;
     if (rc >= 0) {
         uint64_t now = vscsi_now_ns();

@@ -81,12 +81,19 @@ static int take(struct vi_channel *c)
 
 int vi_pump(struct vi_channel *c)
 {
+    return vi_pump_some(c, c->ring.nr_ents);
+}
+
+int vi_pump_some(struct vi_channel *c, uint32_t most)
+{
     if (c->error)
         return c->error;
     int total = 0;
     for (;;) {
         int n = vscsi_front_unconsumed(&c->ring);
         int rc = n < 0 ? n : 0;
+        if (n > (int)most - total)
+            n = (int)most - total;
         for (int i = 0; i < n && rc == 0; i++)
             rc = c->live ? take(c) : take_raw(c);
         if (rc) {
@@ -95,7 +102,7 @@ int vi_pump(struct vi_channel *c)
         }
         total += n;
         /* One look is enough for a batch: what comes later is found by the next look or by the final check. */
-        if (n == 0 || total >= (int)c->ring.nr_ents)
+        if (n == 0 || total >= (int)most)
             break;
     }
     if (c->eager_events)
