@@ -220,7 +220,8 @@ void vt_channel_event(struct vt_channel *channel)
     vt_bump(&channel->stats.kicks_received, (uint64_t)kicks);
     if (kicks) {
         channel->kicked = true;
-        if (channel->target->config.spin_ns)
+        /* While I/O is under way nobody spins for long, and on the other CPU may be the kernel's thread that does it. */
+        if (channel->target->config.spin_ns && !bio_in_flight(channel->loop->engine))
             vscsi_spin_make_room(&channel->loop->moved_ns, hint);
     }
     vt_channel_activate(channel);
