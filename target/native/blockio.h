@@ -73,6 +73,8 @@ uint8_t bio_probe_nowait(int fd, bool writable);
 /* Whether I/O on this descriptor may block whoever submits it, io_uring or not: it lies on FUSE or a network, say. */
 bool bio_may_block(int fd);
 
+/* About so many I/Os are coming before the next flush: whether they share a submission is decided by that. */
+void bio_expect(struct bio_engine *e, uint32_t count);
 /* Starts an I/O. True: it ended at once (do not reap it). False: it is queued; bio_flush or bio_wait sends it off. */
 bool bio_submit(struct bio_engine *e, struct bio *bio);
 /* Hands all queued I/O to the kernel or the pool. */

@@ -100,6 +100,7 @@ static uint64_t submit_free(struct direct *d, uint64_t now_ns)
 {
     struct slot *s = d->free;
     d->free = NULL;
+    bio_expect(d->engine, d->spec->queue_depth - bio_in_flight(d->engine));
     while (s != NULL) {
         struct slot *next = s->next;
         const uint64_t due_ns = next_due_ns(d, now_ns);
