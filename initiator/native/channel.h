@@ -12,6 +12,7 @@
 
 #include "initiator.h"
 #include "ring.h"
+#include "spin.h"
 
 /* A tag is: frame of the ring (22 bits: channels of one nexus differ), generation of the slot (32), slot (10). */
 enum { VI_TAG_SLOT_BITS = 10, VI_TAG_RING_SHIFT = 42 };
@@ -95,6 +96,7 @@ struct vi_channel {
 
     struct vi_waiter *waiters; /* all, the leader too */
     struct vi_waiter *leader;  /* the one that looks at the ring for all */
+    struct vscsi_spin spin;    /* the leader's */
     bool polling;              /* the leader sleeps in the kernel, having asked for an event at rsp_event */
     uint32_t loads;            /* how many there have been: the upper half of their cookies */
     uint32_t inside;           /* threads that touch the ring without the mutex */
@@ -153,6 +155,8 @@ void vi_build_management(struct vi_slot *slot, uint8_t function, const uint8_t l
 
 /* ---- wait.c, locked ---- */
 uint64_t vi_deadline(int timeout_ms);
+/* How long to look for a response before sleeping, as things are now. Wants no lock. */
+uint64_t vi_spin_ns(const struct vi_channel *c);
 /* Waits, leading or following, until w->ready: 0 or -ETIMEDOUT. */
 int vi_wait_for(struct vi_channel *c, struct vi_waiter *w, uint64_t deadline_ns);
 /* Makes `w` the leader without waiting: -EBUSY if there is one. vi_resign hands over. */

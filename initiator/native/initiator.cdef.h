@@ -20,7 +20,7 @@ struct vi_config {
     uint8_t *memory;           /* region 0; frame n of it has grant reference gref_base + n */
     uint64_t memory_nbytes;
     uint32_t gref_base;
-    uint32_t spin_ns;          /* how long a waiter looks at the ring before it sleeps */
+    uint32_t spin_ns;          /* how long a waiter looks at the ring before it sleeps; see vi_spin_ns */
     uint32_t indirect_pages;   /* blkif: frames for BLKIF_OP_INDIRECT, `indirect_per_slot` for every ring slot */
     uint32_t indirect_per_slot;
     uint64_t indirect_offset;  /* where they begin in memory */

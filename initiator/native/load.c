@@ -12,7 +12,6 @@
 #include "be.h"
 #include "channel.h"
 #include "load.h"
-#include "spin.h"
 
 enum { CHANNELS_MAX = 64, READ_10 = 0x28, WRITE_10 = 0x2a, READ_16 = 0x88, WRITE_16 = 0x8a };
 /*
@@ -236,26 +235,29 @@ static int loop(struct run *r, struct lane *lanes, uint32_t count)
     struct vscsi_spin spin = { 0 };
     for (;;) {
         uint32_t got = 0, outstanding = 0;
+        uint64_t spin_ns = 0;
         r->next_due_ns = 0;
         for (uint32_t i = 0; i < count; i++) {
             int n = turn(r, &lanes[i]);
             if (n < 0)
                 return n;
             got += (uint32_t)n;
+            uint64_t worth_ns = vi_spin_ns(lanes[i].c);
+            spin_ns = worth_ns > spin_ns ? worth_ns : spin_ns;
             outstanding += r->spec->queue_depth - lanes[i].idle_count;
         }
         if (outstanding == 0 && r->stop)
             return 0;
         if (got) {
-            vscsi_spin_reset(&spin);
+            vscsi_spin_paid(&spin);
             continue;
         }
-        if (g->spin_ns && vscsi_spin_on(&spin, g->spin_ns))
+        if (spin_ns && vscsi_spin_on(&spin, spin_ns))
             continue;
         int rc = sleep_all(lanes, count, r->stop ? 0 : r->next_due_ns, timeout_ms);
         if (rc)
             return rc;
-        vscsi_spin_reset(&spin);
+        vscsi_spin_slept(&spin, g->spin_ns);
     }
 }
 

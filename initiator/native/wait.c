@@ -10,7 +10,6 @@
 
 #include "channel.h"
 #include "load.h"
-#include "spin.h"
 
 enum { NEVER = 0 };
 
@@ -42,12 +41,17 @@ void vi_leave(struct vi_channel *c)
         pthread_cond_broadcast(&c->left);
 }
 
+/* As with a lock whose owner runs: for longer than asked while the target is at work, and not at all once it rests. */
+uint64_t vi_spin_ns(const struct vi_channel *c)
+{
+    return vscsi_front_peer_works(&c->ring) ? VSCSI_SPIN_LONG * (uint64_t)c->config.spin_ns : 0;
+}
+
 static void spin(struct vi_channel *c)
 {
-    struct vscsi_spin spin = { 0 };
     uint32_t seen = c->ring.rsp_cons;
     vi_enter(c);
-    while (vscsi_load_relaxed(&c->ring.sring->rsp_prod) == seen && vscsi_spin_on(&spin, c->config.spin_ns))
+    while (vscsi_load_relaxed(&c->ring.sring->rsp_prod) == seen && vscsi_spin_on(&c->spin, vi_spin_ns(c)))
         ;
     vi_leave(c);
 }
@@ -77,8 +81,11 @@ static void sleep_in_kernel(struct vi_channel *c, uint64_t deadline_ns)
 static void lead(struct vi_channel *c, struct vi_waiter *w, uint64_t deadline_ns)
 {
     bool spun = c->config.spin_ns == 0;
+    vscsi_spin_reset(&c->spin);
     while (!w->ready(c, w)) {
         int n = vi_pump(c);
+        if (n > 0)
+            vscsi_spin_paid(&c->spin);
         if (n < 0 || w->ready(c, w) || passed(deadline_ns))
             return;
         if (n > 0)
@@ -91,6 +98,7 @@ static void lead(struct vi_channel *c, struct vi_waiter *w, uint64_t deadline_ns
         if (vi_ask(c))
             continue;
         sleep_in_kernel(c, deadline_ns);
+        vscsi_spin_slept(&c->spin, c->config.spin_ns);
         spun = c->config.spin_ns == 0;
     }
 }

@@ -200,10 +200,11 @@ bool vt_channel_pass(struct vt_channel *channel)
 }
 
 /* Before the loop sleeps: true if there is nothing and the next request will kick. */
-bool vt_channel_rest(struct vt_channel *channel)
+bool vt_channel_rest(struct vt_channel *channel, uint32_t advice)
 {
     if (state_of(channel) > CHANNEL_LIVE)
         return true;
+    vscsi_back_advise(&channel->ring, advice);
     return vscsi_back_final_check(&channel->ring) == 0 && !channel->hung_up;
 }
 
@@ -263,6 +264,8 @@ static void leave_loop(struct vt_channel *channel)
 /* One push and at most one kick for everything written in this pass. */
 void vt_channel_publish(struct vt_channel *channel)
 {
+    if (channel->in_flight == 0 && !channel->ring_broken)
+        vscsi_back_advise(&channel->ring, 0);
     if (!channel->ring_broken && vscsi_back_push(&channel->ring)) {
         vt_bump(&channel->stats.kicks_sent, 1);
         if (vscsi_event_send(channel->event_fd) < 0)

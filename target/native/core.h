@@ -199,7 +199,7 @@ void vt_channel_activate(struct vt_channel *channel);
 void vt_channel_event(struct vt_channel *channel);
 void vt_channel_unquiet(struct vt_channel *channel);
 void vt_channel_error(struct vt_channel *channel, enum vt_error error);
-bool vt_channel_rest(struct vt_channel *channel);
+bool vt_channel_rest(struct vt_channel *channel, uint32_t advice);
 void vt_channel_publish(struct vt_channel *channel);
 void vt_channel_write(struct vt_channel *channel, const void *response, uint32_t nbytes);
 void vt_channel_mark_dirty(struct vt_channel *channel);
@@ -379,6 +379,11 @@ static inline bool vt_sched_pass(struct vt_task *task)
 void vt_disk_wait(struct vt_task *task);
 uint64_t vt_disk_due(struct vt_loop *loop, uint64_t now_ns);
 void vt_disk_cancel(struct vt_loop *loop);
+
+/* spinning.c */
+bool vt_spin_may(struct vt_loop *loop);
+void vt_spin_end(struct vt_loop *loop);
+uint32_t vt_spin_advice(const struct vt_loop *loop);
 
 /* slow.c */
 bool vt_slow_queue(struct vt_task *task);

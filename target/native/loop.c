@@ -209,10 +209,11 @@ static bool take_events(struct vt_loop *loop)
 static bool rest(struct vt_loop *loop)
 {
     bool more = false;
+    const uint32_t advice = vt_spin_advice(loop);
     struct vt_channel **link = &loop->active;
     while (*link) {
         struct vt_channel *channel = *link;
-        if (!vt_channel_rest(channel)) {
+        if (!vt_channel_rest(channel, advice)) {
             more = true;
             link = &channel->next_active;
             continue;
@@ -260,28 +261,6 @@ static uint64_t timers(struct vt_loop *loop)
     if (loop->tmfs_waiting && next > 100000000)
         next = 100000000;
     return next;
-}
-
-static bool may_spin(struct vt_loop *loop)
-{
-    struct vt_target *t = loop->target;
-    /* I/O that is under way wants a CPU as well: the kernel's threads move its bytes while we look. */
-    const uint32_t others = bio_in_flight(loop->engine) ? 2 : 0;
-    if (loop->spinning)
-        return others == 0 || atomic_load(&t->spinners) + others < t->cpus;
-    /* With as many spinners as CPUs the peers would find no CPU to run on. */
-    if (atomic_fetch_add(&t->spinners, 1) + 1 + others >= t->cpus) {
-        atomic_fetch_sub(&t->spinners, 1);
-        return false;
-    }
-    return loop->spinning = true;
-}
-
-static void end_spin(struct vt_loop *loop)
-{
-    if (loop->spinning)
-        atomic_fetch_sub(&loop->target->spinners, 1);
-    loop->spinning = false;
 }
 
 static void go_to_sleep(struct vt_loop *loop, uint64_t timeout_ns)
@@ -332,19 +311,19 @@ static void serve(struct vt_loop *loop)
         }
         if (atomic_load(&loop->stop) && bio_in_flight(loop->engine) == 0 && !atomic_load(&loop->mail_pending))
             break;
-        if (spin_ns && !atomic_load(&loop->stop) && may_spin(loop) && vscsi_spin_on(&spin, spin_ns)) {
+        if (spin_ns && !atomic_load(&loop->stop) && vt_spin_may(loop) && vscsi_spin_on(&spin, spin_ns)) {
             if (bio_in_flight(loop->engine))
                 bio_wait(loop->engine, 0);
             continue;
         }
-        end_spin(loop);
+        vt_spin_end(loop);
         uint64_t timeout = timers(loop);
         if (loop->dirty || loop->ready_first || rest(loop))
             continue;
         go_to_sleep(loop, timeout);
         vscsi_spin_reset(&spin);
     }
-    end_spin(loop);
+    vt_spin_end(loop);
 }
 
 static void *run(void *arg)

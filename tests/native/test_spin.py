@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Spinning: bounded, reset, and moving to another CPU without a change of affinity."""
+"""Spinning: bounded, reset, taught by experience, a peer at work; moving to another CPU and staying as free."""
 
 import pytest
 

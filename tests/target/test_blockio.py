@@ -33,6 +33,7 @@ TOPICS = [
     "asks-for-durability",
     "sync-discard",
     "null-image",
+    "busy-turn",
     "thousands",
     "watch",
     "wake-up",

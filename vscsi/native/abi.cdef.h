@@ -34,8 +34,13 @@ struct vscsi_sring {
     uint32_t req_event;
     uint32_t rsp_prod;
     uint32_t rsp_event;
-    uint8_t private_[4];
+    uint32_t advice;           /* of the answering side; Xen's private bytes. 0: none; enum vscsi_advice */
     uint8_t pad[44];
+};
+
+/* Worth no trust: what it is about is only the advised side's own CPU time. */
+enum vscsi_advice {
+    VSCSI_ADVICE_SLEEP = 1     /* whoever waits should not spin: the I/O under way wants the CPU */
 };
 
 /* Private state of the side that makes requests. Never in shared memory. */
@@ -56,6 +61,7 @@ struct vscsi_back_ring {
     uint32_t req_cons;
     uint32_t nr_ents;
     uint32_t slot_nbytes;
+    uint32_t advised;
 };
 
 /* ---- grant table v1: Xen public grant_table.h ---- */

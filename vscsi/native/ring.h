@@ -105,6 +105,16 @@ static inline int vscsi_front_final_check(struct vscsi_front_ring *r, uint32_t a
     return vscsi_front_unconsumed(r);
 }
 
+/*
+ * Is the peer at work, so that a response may come any moment? Not once it has asked to be kicked for our next request:
+ * then it rests, or is about to. Nor if it advises against waiting awake.
+ */
+static inline bool vscsi_front_peer_works(const struct vscsi_front_ring *r)
+{
+    return vscsi_load_relaxed(&r->sring->req_event) != r->req_published + 1 &&
+           vscsi_load_relaxed(&r->sring->advice) != VSCSI_ADVICE_SLEEP;
+}
+
 /* ---- the side that answers ---- */
 
 static inline void vscsi_back_attach(struct vscsi_back_ring *r, struct vscsi_sring *s, uint32_t nr_ents,
@@ -114,6 +124,7 @@ static inline void vscsi_back_attach(struct vscsi_back_ring *r, struct vscsi_sri
     r->rsp_prod_pvt = r->rsp_published = r->req_cons = start;
     r->nr_ents = nr_ents;
     r->slot_nbytes = slot_nbytes;
+    r->advised = 0;
 }
 
 /* Requests waiting (>= 0), or -EPROTO: the producer ran backwards or past the slots that are free for it. */
@@ -160,6 +171,15 @@ static inline bool vscsi_back_push(struct vscsi_back_ring *r)
     r->rsp_published = new_;
     vscsi_full_fence();
     return (uint32_t)(new_ - vscsi_load_relaxed(&r->sring->rsp_event)) < (uint32_t)(new_ - old);
+}
+
+/* Tells the peer whether waiting awake makes sense; written only when it changes. */
+static inline void vscsi_back_advise(struct vscsi_back_ring *r, uint32_t advice)
+{
+    if (r->advised == advice)
+        return;
+    r->advised = advice;
+    vscsi_store_relaxed(&r->sring->advice, advice);
 }
 
 /* Before sleeping: ask to be kicked for the next request, then look once more. */

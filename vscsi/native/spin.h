@@ -8,6 +8,9 @@
  * round: each round trip costs both spinning times, for as long as the two stay together. So a kick names the kicker's
  * CPU, and a target that finds itself on it moves to another. (Yielding while spinning would do too, but beside any
  * other busy process a yield costs a whole time slice.)
+ *
+ * Who waits for I/O also learns whether spinning pays: waits that outlast all spinning make it shorter, down to next to
+ * nothing; one that ends in time brings it back.
  */
 #ifndef VSCSI_SPIN_H
 #define VSCSI_SPIN_H
@@ -18,9 +21,11 @@
 #include "load.h"
 
 enum { VSCSI_SPIN_MOVE_NS = 2000000 };  /* between moves */
+enum { VSCSI_SPIN_LONG = 4, VSCSI_SPIN_HALVINGS = 8 };
 
 struct vscsi_spin {
-    uint64_t since_ns;                  /* 0: not spinning */
+    uint64_t since_ns;                  /* 0: not waiting */
+    uint32_t halvings;                  /* of the time that is spent on spinning */
 };
 
 static inline void vscsi_spin_reset(struct vscsi_spin *s)
@@ -55,16 +60,36 @@ static inline void vscsi_spin_make_room(uint64_t *moved_ns, uint8_t hint)
     vscsi_spin_move_over();
 }
 
-/* One step of spinning: false once `spin_ns` have passed since the first step after a reset. */
+/* One step of spinning: false once `spin_ns`, or what experience leaves of it, have passed since the first step. */
 static inline bool vscsi_spin_on(struct vscsi_spin *s, uint64_t spin_ns)
 {
     uint64_t now = vscsi_now_ns();
     if (s->since_ns == 0)
         s->since_ns = now;
-    if (now - s->since_ns >= spin_ns)
+    if (now - s->since_ns >= spin_ns >> s->halvings)
         return false;
     vscsi_cpu_relax();
     return true;
+}
+
+/* The wait has ended while spinning. */
+static inline void vscsi_spin_paid(struct vscsi_spin *s)
+{
+    if (s->since_ns && s->halvings)
+        s->halvings--;
+    s->since_ns = 0;
+}
+
+/* It has ended in sleep: would spinning all the time, `spin_ns` and what a wake-up takes, have been enough? */
+static inline void vscsi_spin_slept(struct vscsi_spin *s, uint64_t spin_ns)
+{
+    if (!s->since_ns)
+        return;
+    if (vscsi_now_ns() - s->since_ns <= VSCSI_SPIN_LONG * spin_ns)
+        s->halvings = 0;
+    else if (s->halvings < VSCSI_SPIN_HALVINGS)
+        s->halvings++;
+    s->since_ns = 0;
 }
 
 #endif

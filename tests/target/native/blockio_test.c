@@ -92,6 +92,7 @@ static const struct {
     {"asks-for-durability", test_asks_for_durability},
     {"sync-discard", test_sync_discard},
     {"null-image", test_null_image},
+    {"busy-turn", test_busy_turn},
     {"thousands", test_thousands},
     {"watch", test_watch},
     {"wake-up", test_wake_up},

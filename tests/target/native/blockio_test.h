@@ -53,6 +53,7 @@ void test_durable(void);
 void test_asks_for_durability(void);
 void test_sync_discard(void);
 void test_null_image(void);
+void test_busy_turn(void);
 void test_thousands(void);
 void test_watch(void);
 void test_wake_up(void);

@@ -173,6 +173,33 @@ void test_null_image(void)
     }
 }
 
+/* The first few cached reads of a turn are done at once, unless it is known that many come; the next turn begins anew. */
+void test_busy_turn(void)
+{
+    enum { COUNT = 16 };
+    int fd = image(COUNT * 512, 0);
+    fill_image(fd, COUNT * 512);
+    uint8_t buffer[512];
+    struct iovec iov = {buffer, sizeof buffer};
+    struct bio bio = rw(BIO_READ, fd, &iov, 1, 512);
+    bio.flags = BIO_NOWAIT_READ;
+    for (int round = 0; round < 2; round++) {
+        CHECK(bio_submit(engine, &bio) && bio.error == 0);
+        bio_flush(engine);
+        bio_expect(engine, 1);
+        CHECK(bio_submit(engine, &bio));
+        bio_expect(engine, COUNT);
+        /* The pool has no cheaper way for many. */
+        const bool alone = bio_engine_kind(engine) == VT_ENGINE_POOL;
+        CHECK(bio_submit(engine, &bio) == alone);
+        bio_flush(engine);
+        while (bio_in_flight(engine))
+            if (!bio_reap(engine))
+                bio_wait(engine, UINT64_MAX);
+        CHECK(bio.error == 0 && bio.done == 512 && buffer[0] == pattern(512));
+    }
+}
+
 /* Far more at once than the rings hold; every one comes back once, with its own data. */
 void test_thousands(void)
 {

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from raw_initiator import PAGE
-from raw_wire import LUN_RESET, ORDERED, RSPVALID, code, direct, indirect, read10, srp_cmd, tsk_mgmt, write10
+from raw_wire import LUN_RESET, ORDERED, RSPVALID, code, direct, indirect, parse_rsp, read10, srp_cmd, tsk_mgmt, write10
 
 from target.native import ffi, lib
 from vscsi.native import lib as vlib
@@ -347,3 +347,34 @@ def test_reset_of_an_idle_unit_still_asks_python(disk):
     assert request.op == 4
     disk.complete(request)
     assert channel.answer().response == b"\0\0\0\0"
+
+
+@pytest.fixture
+def two_cpus():
+    """What is made meanwhile knows of two CPUs at most."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize("spin_ns", [0, 50_000])
+def test_while_io_wants_the_cpus_the_initiator_is_advised_to_sleep(two_cpus, make_rig, spin_ns):
+    rig = make_rig(nowait=0, spin_ns=spin_ns)
+    if lib.vt_engine_used(rig.t) != lib.VT_ENGINE_URING:
+        pytest.skip("only io_uring reads a pipe as if it were a file")
+    reader, writer = os.pipe()
+    rig.fds += [reader, writer]
+    rig.lu(fd=reader)
+    channel = rig.srp()
+    sring = channel.front.sring
+    assert sring.advice == 0
+    for tag in (1, 2):
+        channel.send(srp_cmd(tag, read10(0, 1), in_=direct(channel.memory.alloc(1) + 8, 512)))
+        until = time.monotonic() + 5
+        while sring.advice != lib.VSCSI_ADVICE_SLEEP:
+            assert time.monotonic() < until, "no advice"
+            time.sleep(0)
+        os.write(writer, bytes(512))
+        assert parse_rsp(channel.receive()).status == 0
+        assert sring.advice == 0, "it goes before the last answer comes"
