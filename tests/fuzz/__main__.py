@@ -7,27 +7,18 @@ input is then in .setup/fuzz/broken-TARGET-*, and once it is understood in tests
 """
 
 import argparse
-import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from fuzz.programs import BUILT, CORPUS, TARGETS, FuzzTarget, clang, environment, fuzzer, measurer, pack, unpack
+from fuzz.coverage import reached, total
+from fuzz.programs import BUILT, CORPUS, TARGETS, FuzzTarget, clang, environment, fuzzer, pack, replayer, write_inputs
 
 MOST_NBYTES = 700
 MOST_KEPT = 100_000
-
-
-def seeds(target: FuzzTarget, folder: Path) -> None:
-    """The checked-in inputs as files."""
-    for path in target.inputs():
-        many = unpack(path) if path.suffix == ".pack" else [path.read_bytes()]
-        for number, one in enumerate(many):
-            (folder / f"{path.stem}-{number}").write_bytes(one)
+MOST_WORDS = 1000
 
 
 def run(program: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -37,24 +28,13 @@ def run(program: Path, *arguments: object) -> "subprocess.CompletedProcess[str]"
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd=BUILT, check=False)
 
 
-def lines_reached(target: FuzzTarget, compiler: str, corpus: Path) -> str:
-    """Lines of the product's C that the corpus reaches, by llvm-cov; "" where there is none."""
-    version = re.search(r"\d+$", Path(os.path.realpath(shutil.which(compiler) or compiler)).name)
-    tools = [shutil.which(f"{tool}-{version[0]}" if version else tool) for tool in ("llvm-profdata", "llvm-cov")]
-    if not all(tools):
-        return ""
-    program = measurer(target, compiler)
-    with tempfile.TemporaryDirectory() as folder:
-        raw, merged = Path(folder) / "raw", Path(folder) / "merged"
-        env = environment() | {"LLVM_PROFILE_FILE": str(raw)}
-        subprocess.run([str(program), "-runs=0", str(corpus)], capture_output=True, env=env, check=False)
-        subprocess.run([str(tools[0]), "merge", "-o", str(merged), str(raw)], check=True)
-        command = [str(tools[1]), "export", "-summary-only", f"-instr-profile={merged}", str(program)]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    files = json.loads(text)["data"][0]["files"]
-    ours = [f["summary"]["lines"] for f in files if "/tests/" not in f["filename"]]
-    covered, count = sum(f["covered"] for f in ours), sum(f["count"] for f in ours)
-    return f", {covered} of {count} lines of C"
+def dictionary(target: FuzzTarget, path: Path) -> None:
+    """Whole operations of the checked-in inputs, as words that the fuzzer puts into others."""
+    done = run(replayer(target), "-o", *target.inputs())
+    words = sorted({line for line in done.stdout.splitlines() if re.fullmatch(r"([0-9a-f]{2}){2,32}", line)})
+    every = max(1, len(words) // MOST_WORDS)
+    text = "".join(f'"{re.sub("..", lambda byte: chr(92) + "x" + byte[0], word)}"\n' for word in words[::every])
+    path.write_text(text)
 
 
 def fuzz(target: FuzzTarget, compiler: str, seconds: int) -> bool:
@@ -63,9 +43,12 @@ def fuzz(target: FuzzTarget, compiler: str, seconds: int) -> bool:
     found = BUILT / f"found-{target.name}"
     found.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        seeds(target, Path(folder))
+        write_inputs(target, Path(folder))
+        words = BUILT / f"{target.name}.dict"
+        dictionary(target, words)
         done = run(
             program,
+            f"-dict={words}",
             f"-max_total_time={seconds}",
             f"-max_len={MOST_NBYTES}",
             "-print_final_stats=1",
@@ -78,7 +61,9 @@ def fuzz(target: FuzzTarget, compiler: str, seconds: int) -> bool:
     edges = re.findall(r"cov: (\d+)", done.stderr)
     said = f"{units[1] if units else 0} executions, {edges[-1] if edges else 0} edges"
     broken = "" if done.returncode == 0 else ", BROKEN"
-    print(f"fuzz: {target.name}: {said}{lines_reached(target, compiler, found)}{broken}", flush=True)
+    covered, count = total(reached(target, compiler, found))
+    lines = f", {covered} of {count} lines of C" if count else ""
+    print(f"fuzz: {target.name}: {said}{lines}{broken}", flush=True)
     if done.returncode:
         print("\n".join(done.stderr.splitlines()[-60:]), flush=True)
     return done.returncode == 0
@@ -87,7 +72,7 @@ def fuzz(target: FuzzTarget, compiler: str, seconds: int) -> bool:
 def keep(target: FuzzTarget, compiler: str) -> None:
     """Makes the checked-in corpus the smallest that reaches what has been reached, within MOST_KEPT bytes."""
     with tempfile.TemporaryDirectory() as old, tempfile.TemporaryDirectory() as new:
-        seeds(target, Path(old))
+        write_inputs(target, Path(old))
         run(fuzzer(target, compiler), "-merge=1", new, old, BUILT / f"found-{target.name}")
         inputs, size = [], 0
         for path in sorted(Path(new).iterdir(), key=lambda path: path.stat().st_size):

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -45,7 +45,7 @@ class FuzzTarget:
     folders: tuple[str, ...]
     without: tuple[str, ...] = ()
     hooked: bool = True
-    include: tuple[str, ...] = field(default=())
+    libraries: tuple[str, ...] = ()
 
     def sources(self, root: Path = ROOT) -> list[Path]:
         """C files to compile; `root`: the checkout, or a copy of it with changes."""
@@ -63,12 +63,12 @@ class FuzzTarget:
         return found + (["-include", str(NATIVE / "hooks.h")] if self.hooked else [])
 
     def inputs(self) -> list[Path]:
-        """The corpus and the regressions of this target."""
-        pack = CORPUS / f"{self.name}.pack"
-        return ([pack] if pack.exists() else []) + sorted((CORPUS / "regressions" / self.name).glob("*"))
+        """The corpus, seeds from recorded sessions (record.py), and the regressions of this target."""
+        packs = [CORPUS / f"{kind}{self.name}.pack" for kind in ("", "sessions-")]
+        return [p for p in packs if p.exists()] + sorted((CORPUS / "regressions" / self.name).glob("*"))
 
 
-PEER = ("domain.c",)  # memory that a peer brings
+ALL = ("program.c", "race.c")  # of every harness
 
 TARGETS = {
     target.name: target
@@ -76,20 +76,24 @@ TARGETS = {
         FuzzTarget(
             "target",
             (
+                *ALL,
                 "domain.c",
                 "engine.c",
+                "blockio_inside.c",
                 "loop_inside.c",
                 "commands.c",
                 "world.c",
+                "world_end.c",
                 "watch.c",
                 "requests.c",
                 "target_fuzz.c",
             ),
             ("vscsi/native", "target/native"),
-            # The block I/O engine is the harness's; the loop is compiled as part of loop_inside.c.
-            without=(r"blockio.*\.c", r"loop\.c"),
+            # These two are compiled as part of blockio_inside.c and loop_inside.c.
+            without=(r"blockio\.c", r"loop\.c"),
+            libraries=("-luring",),
         ),
-        FuzzTarget("initiator", ("front.c", "initiator_fuzz.c"), ("vscsi/native", "initiator/native")),
+        FuzzTarget("initiator", (*ALL, "front.c", "initiator_fuzz.c"), ("vscsi/native", "initiator/native")),
     )
 }
 
@@ -109,8 +113,8 @@ def _stamp(command: Iterable[str], files: Iterable[Path]) -> str:
 
 def _build(target: FuzzTarget, compiler: str, extra: list[str], root: Path, kind: str) -> Path:
     sources = target.sources(root)
-    headers = [*NATIVE.glob("*.h"), *(path for folder in target.folders for path in (root / folder).glob("*.[ch]"))]
-    command = [compiler, *FLAGS, *extra, *target.flags(root), *map(str, sources), "-lpthread", "-lm"]
+    headers = [*NATIVE.glob("*.[ch]"), *(path for folder in target.folders for path in (root / folder).glob("*.[ch]"))]
+    command = [compiler, *FLAGS, *extra, *target.flags(root), *map(str, sources), *target.libraries, "-lpthread", "-lm"]
     program = BUILT / f"{target.name}-{kind}-{_stamp(command, [*sources, *sorted(headers)])}"
     if not program.exists():
         BUILT.mkdir(parents=True, exist_ok=True)
@@ -128,8 +132,9 @@ def _build(target: FuzzTarget, compiler: str, extra: list[str], root: Path, kind
 
 
 def replayer(target: FuzzTarget, root: Path = ROOT) -> Path:
-    """The program that replays inputs (replay.c), built by gcc. RuntimeError: what the compiler says."""
-    return _build(target, "gcc", [*SANITIZE, str(NATIVE / "replay.c")], root, "replay")
+    """The program that replays and changes inputs, built by gcc. RuntimeError: what the compiler says."""
+    own = [str(NATIVE / name) for name in ("replay.c", "mutate.c")]
+    return _build(target, "gcc", [*SANITIZE, "-fsanitize-coverage=trace-pc", *own], root, "replay")
 
 
 def clang() -> str | None:
@@ -164,3 +169,11 @@ def unpack(pack: Path) -> Iterator[bytes]:
 def pack(inputs: Iterable[bytes]) -> bytes:
     """The inputs as one file, in an order that does not depend on where they came from."""
     return b"".join(len(one).to_bytes(4, "little") + one for one in sorted(set(inputs)))
+
+
+def write_inputs(target: FuzzTarget, folder: Path) -> None:
+    """The checked-in inputs as files."""
+    for path in target.inputs():
+        many = unpack(path) if path.suffix == ".pack" else [path.read_bytes()]
+        for number, one in enumerate(many):
+            (folder / f"{path.stem}-{number}").write_bytes(one)

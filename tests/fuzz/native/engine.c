@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Stands in for target/native/blockio*.c: the same functions (blockio.h), no kernel. Checks of every I/O that it lies
- * within its image, and that the memory it moves data to or from is granted at that moment.
+ * Stands before target/native/blockio*.c, with the same functions (blockio.h): either serves I/O itself, without a
+ * kernel, or hands it to the product. Checks of every I/O that it lies within its image, and that the memory it moves
+ * data to or from is granted from its begin to its end.
  */
 #include "engine.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "blockio.h"
 #include "fuzz.h"
+#include "target.h"
 #include "world.h"
 
 enum { WATCHES = 16, HELD = 1024 };
@@ -17,6 +22,7 @@ enum { WATCHES = 16, HELD = 1024 };
 struct engine_state engine_state;
 
 struct bio_engine {
+    struct bio_engine *product;     /* NULL: ours */
     struct bio *held[HELD];
     uint32_t nr_held;
     struct bio *done;
@@ -25,17 +31,52 @@ struct bio_engine {
 };
 
 static struct bio_engine *the_engine;
+static const struct engine_functions *const product = &engine_of_product;
+
+/* ---- making ---- */
+
+void engine_reset(void)
+{
+    engine_state.mode = ENGINE_INLINE;
+    engine_state.kind = ENGINE_OURS;
+    engine_state.cancels = false;
+    for (int i = 0; i < IMAGES; i++) {
+        if (engine_state.images[i]) {
+            memset(engine_state.images[i], 0, IMAGE_NBYTES);
+            continue;
+        }
+        engine_state.fds[i] = memfd_create("image", MFD_CLOEXEC);
+        PROMISE(engine_state.fds[i] >= 0 && ftruncate(engine_state.fds[i], IMAGE_NBYTES) == 0, "no image");
+        engine_state.images[i] = mmap(NULL, IMAGE_NBYTES, PROT_READ | PROT_WRITE, MAP_SHARED, engine_state.fds[i], 0);
+        PROMISE(engine_state.images[i] != MAP_FAILED, "no image");
+    }
+}
+
+/* Threads and rings of the kernel cost too much to make them for each input. */
+static struct bio_engine *product_engine(enum engine_kind kind)
+{
+    static struct bio_engine *kept[ENGINE_KINDS];
+    const struct bio_config config = { kind == ENGINE_POOL ? VT_ENGINE_POOL : VT_ENGINE_AUTO, 64, 2 };
+    int error = 0;
+    if (kind != ENGINE_OURS && !kept[kind]) {
+        kept[kind] = product->create(&config, &error);
+        PROMISE(kept[kind], "no engine: %d", error);
+    }
+    return kept[kind];
+}
 
 struct bio_engine *bio_engine_new(const struct bio_config *config, int *error)
 {
     (void)config;
     *error = 0;
-    return the_engine = calloc(1, sizeof *the_engine);
+    the_engine = calloc(1, sizeof *the_engine);
+    the_engine->product = product_engine(engine_state.kind);
+    return the_engine;
 }
 
 void bio_engine_free(struct bio_engine *e)
 {
-    PROMISE(e->in_flight == 0, "the engine ends with %u I/Os in flight", e->in_flight);
+    PROMISE(bio_in_flight(e) == 0, "the engine ends with %u I/Os in flight", bio_in_flight(e));
     for (int i = 0; i < WATCHES; i++)
         PROMISE(!e->watches[i].used, "descriptor %d is still watched", e->watches[i].fd);
     free(e);
@@ -45,20 +86,32 @@ void bio_engine_free(struct bio_engine *e)
 int bio_engine_kind(const struct bio_engine *e)
 {
     (void)e;
-    return 1;
+    return VT_ENGINE_URING;
 }
 
-bool bio_may_block(int fd)
+/* ---- I/O ---- */
+
+static int image_of(const struct bio *bio)
 {
-    (void)fd;
-    return false;
+    int i = 0;
+    while (i < IMAGES && engine_state.fds[i] != bio->fd)
+        i++;
+    PROMISE(bio->flags & BIO_NULL || i < IMAGES, "no such image: %d", bio->fd);
+    return bio->flags & BIO_NULL ? IMAGES - 1 : i;
 }
 
-uint8_t bio_probe_nowait(int fd, bool writable)
+static void check(const struct bio *bio)
 {
-    (void)fd;
-    (void)writable;
-    return 0;
+    if (bio->kind == BIO_SYNC)
+        return;
+    PROMISE(bio->nbytes <= IMAGE_NBYTES && bio->offset <= IMAGE_NBYTES - bio->nbytes,
+            "I/O beyond the end of the image");
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < bio->iovcnt && bio->kind != BIO_DISCARD; i++) {
+        sum += bio->iov[i].iov_len;
+        world_moves(bio->iov[i].iov_base, bio->iov[i].iov_len, bio->kind == BIO_READ);
+    }
+    PROMISE(bio->kind == BIO_DISCARD || sum == bio->nbytes, "an I/O's iovecs do not add up");
 }
 
 static uint64_t move(struct bio *bio, uint8_t *image, uint64_t nbytes)
@@ -66,9 +119,7 @@ static uint64_t move(struct bio *bio, uint8_t *image, uint64_t nbytes)
     uint64_t done = 0;
     for (uint32_t i = 0; i < bio->iovcnt && done < nbytes; i++) {
         uint64_t take = bio->iov[i].iov_len < nbytes - done ? bio->iov[i].iov_len : nbytes - done;
-        bool read = bio->kind == BIO_READ;
-        world_moves(bio->iov[i].iov_base, bio->iov[i].iov_len, read);
-        if (read)
+        if (bio->kind == BIO_READ)
             memcpy(bio->iov[i].iov_base, image + done, take);
         else
             memcpy(image + done, bio->iov[i].iov_base, take);
@@ -82,18 +133,10 @@ static void run(struct bio *bio, int error, uint64_t most)
 {
     bio->error = error;
     bio->done = 0;
-    int index = bio->fd - IMAGE_FD;
-    bool null = bio->flags & BIO_NULL;
-    PROMISE(null || (index >= 0 && index < IMAGES), "no such image: %d", index);
+    check(bio);
+    uint8_t *image = engine_state.images[image_of(bio)] + bio->offset;
     if (bio->kind == BIO_SYNC)
         return;
-    PROMISE(bio->nbytes <= IMAGE_NBYTES && bio->offset <= IMAGE_NBYTES - bio->nbytes,
-            "I/O beyond the end of the image");
-    uint8_t *image = engine_state.images[null ? IMAGES - 1 : index] + bio->offset;
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < bio->iovcnt; i++)
-        sum += bio->iov[i].iov_len;
-    PROMISE(bio->kind == BIO_DISCARD || sum == bio->nbytes, "an I/O's iovecs do not add up");
     if (bio->kind == BIO_DISCARD) {
         if (!error)
             memset(image, 0, bio->nbytes);
@@ -115,7 +158,12 @@ static void end(struct bio_engine *e, struct bio *bio)
 
 bool bio_submit(struct bio_engine *e, struct bio *bio)
 {
-    bool early = bio->fd - IMAGE_FD < engine_state.held_image && !(bio->flags & BIO_NULL);
+    if (e->product) {
+        check(bio);
+        image_of(bio);
+        return product->submit(e->product, bio);
+    }
+    bool early = !(bio->flags & BIO_NULL) && image_of(bio) < engine_state.held_image;
     if (early || engine_state.mode == ENGINE_INLINE) {
         run(bio, 0, UINT64_MAX);
         return true;
@@ -141,23 +189,39 @@ bool engine_end(uint32_t which, int error, uint64_t done)
 
 uint32_t engine_held(void)
 {
-    return the_engine->nr_held;
+    return bio_in_flight(the_engine);
 }
 
 void bio_expect(struct bio_engine *e, uint32_t count)
 {
-    (void)e;
-    (void)count;
+    if (e->product)
+        product->expect(e->product, count);
 }
 
 void bio_flush(struct bio_engine *e)
 {
+    if (e->product)
+        product->flush(e->product);
     while (engine_state.mode != ENGINE_HELD && e->nr_held)
         engine_end(0, 0, UINT64_MAX);
 }
 
+/* What the product has done. The memory is granted still. */
+static bool collect(struct bio_engine *e)
+{
+    struct bio *bio = product->reap(e->product);
+    if (!bio)
+        return false;
+    check(bio);
+    end(e, bio);
+    e->in_flight++;
+    return true;
+}
+
 struct bio *bio_reap(struct bio_engine *e)
 {
+    if (!e->done && e->product)
+        collect(e);
     struct bio *bio = e->done;
     if (bio) {
         e->done = bio->next;
@@ -168,16 +232,33 @@ struct bio *bio_reap(struct bio_engine *e)
 
 uint32_t bio_in_flight(const struct bio_engine *e)
 {
-    return e->in_flight;
+    return e->in_flight + (e->product ? product->in_flight(e->product) : 0);
 }
 
 void bio_cancel(struct bio_engine *e, struct bio *bio)
 {
+    if (e->product)
+        product->cancel(e->product, bio);
     for (uint32_t i = 0; i < e->nr_held && engine_state.cancels; i++)
         if (e->held[i] == bio) {
             engine_end(i, -ECANCELED, 0);
             return;
         }
+}
+
+void engine_wait(void)
+{
+    struct bio_engine *e = the_engine;
+    if (!e->product || e->done || !product->in_flight(e->product))
+        return;
+    struct timespec now, pause = { .tv_nsec = 10000 };
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (time_t until = now.tv_sec + ENGINE_PATIENCE_MS / 1000; !collect(e) && now.tv_sec <= until;) {
+        /* It returns at once if a descriptor has something, of which the loop hears later. */
+        product->wait(e->product, 1000000);
+        nanosleep(&pause, NULL);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    }
 }
 
 /* ---- descriptors ---- */
@@ -198,9 +279,12 @@ int bio_watch(struct bio_engine *e, int fd, void *cookie)
     while (i < WATCHES && e->watches[i].used)
         i++;
     PROMISE(i < WATCHES, "more descriptors are watched than there are channels");
-    e->watches[i].used = e->watches[i].marked = true;   /* something may have come before */
+    int rc = e->product ? product->watch(e->product, fd, cookie) : 0;
+    PROMISE(rc == 0, "a descriptor cannot be watched: %d", rc);
+    e->watches[i].used = true;
     e->watches[i].fd = fd;
     e->watches[i].cookie = cookie;
+    engine_mark(fd);    /* something may have come before */
     return 0;
 }
 
@@ -209,6 +293,8 @@ void bio_unwatch(struct bio_engine *e, int fd)
     int i = find(e, fd);
     if (i >= 0)
         e->watches[i].used = false;
+    if (e->product)
+        product->unwatch(e->product, fd);
 }
 
 void engine_mark(int fd)
@@ -216,6 +302,8 @@ void engine_mark(int fd)
     int i = find(the_engine, fd);
     if (i >= 0)
         the_engine->watches[i].marked = true;
+    if (i >= 0 && the_engine->product)
+        product->again(the_engine->product, fd);
 }
 
 void bio_again(struct bio_engine *e, int fd)
@@ -232,6 +320,8 @@ void bio_wait(struct bio_engine *e, uint64_t timeout_ns)
 
 void *bio_ready(struct bio_engine *e)
 {
+    if (e->product)
+        return product->ready(e->product);
     for (int i = 0; i < WATCHES; i++)
         if (e->watches[i].used && e->watches[i].marked) {
             e->watches[i].marked = false;

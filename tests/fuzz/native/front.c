@@ -8,8 +8,6 @@
 #include <unistd.h>
 
 struct front front;
-uint32_t fuzz_countdown;
-uint64_t fuzz_now_ns;
 
 /* ---- hooks ---- */
 

@@ -109,10 +109,17 @@ static inline uint64_t vscsi_now_ns(void)
 
 /* Whoever sleeps lets the peer go on; time passes when it has nothing more to do. */
 #include <poll.h>
+#include <time.h>
 
-int fuzz_sleep(struct pollfd *fds, nfds_t count);
+/* -1: no limit. */
+int fuzz_sleep(struct pollfd *fds, nfds_t count, int timeout_ms);
 
-#define ppoll(fds, count, timeout, mask) ((void)(timeout), fuzz_sleep(fds, count))
-#define poll(fds, count, timeout_ms) ((void)(timeout_ms), fuzz_sleep(fds, count))
+static inline int fuzz_ms(const struct timespec *timeout)
+{
+    return timeout ? (int)(timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000) : -1;
+}
+
+#define ppoll(fds, count, timeout, mask) fuzz_sleep(fds, count, fuzz_ms(timeout))
+#define poll(fds, count, timeout_ms) fuzz_sleep(fds, count, timeout_ms)
 
 #endif

@@ -8,13 +8,12 @@
 #include <unistd.h>
 
 #include "front.h"
+#include "program.h"
+#include "race.h"
 
 #include "be.h"
 
-enum { MOST_OPERATIONS = 400, MOST_SEGMENTS = 40 };
-
-static struct fuzz_in *program;
-static bool in_hook;
+enum { MOST_SEGMENTS = 40 };
 
 /* ---- the initiator ---- */
 
@@ -259,87 +258,53 @@ static void op_reverse(struct fuzz_in *in)
     front.reverse_broken = rc < 0;
 }
 
-/* ---- what happens while memory is read ---- */
+/* ---- what a second thread rewrites ---- */
 
-static struct fuzz_in put_off;
-static uint8_t spoil;
-static uint32_t spoil_period;
-
-static void op_when_read(struct fuzz_in *in)
+uint32_t race_areas(uint8_t what, struct race_area areas[RACE_AREAS])
 {
-    uint32_t countdown = in8(in) + 1u;
-    put_off = in_part(in, in8(in) & 0x1f);
-    spoil = 0;
-    fuzz_countdown = countdown;
+    enum { SLOTS = 0x01, INDEXES = 0x02, GRANTS = 0x04, REVERSE = 0x08, EACH = SLOTS | INDEXES | GRANTS | REVERSE };
+    uint32_t count = 0, slot = front.rsp & (front.nr_ents - 1);
+    what &= EACH;
+    what = what ? what : EACH;
+    if (what & SLOTS)
+        areas[count++] = (struct race_area){ slot_at(slot), front.slot_nbytes, RACE_BYTES };
+    if (what & INDEXES)
+        areas[count++] = (struct race_area){ front.sring, 16, RACE_INDEX };
+    if (what & GRANTS) {
+        areas[count++] = (struct race_area){ &front.granter.table[GREF_BASE + FRONT_INDIRECT],
+                                             (INDIRECT_PAGES + DATA_PAGES) * 8, RACE_GRANTS };
+        front.scribbled = true;
+    }
+    if (what & REVERSE)
+        areas[count++] = (struct race_area){ front.reverse.sring, VSCSI_RING_HEADER + VSCSI_SRP_SLOT, RACE_BYTES };
+    return count;
 }
 
-static void op_spoil(struct fuzz_in *in)
-{
-    spoil = in8(in);
-    put_off.left = 0;
-    fuzz_countdown = spoil_period = spoil ? 1 + (in8(in) & 0xf) : 0;
-}
+/* ---- programs ---- */
 
-static const struct {
-    void (*run)(struct fuzz_in *in);
-    bool hostile;       /* the target's: may happen at any time */
-} operations[] = {
+static const struct operation operations[] = {
     { op_submit, false }, { op_respond, true }, { op_reap, false }, { op_flush, false }, { op_raw, true },
     { op_index, true }, { op_execute, false }, { op_wait, false }, { op_management, false }, { op_login, false },
     { op_patch, true }, { op_kick, true }, { op_grant, true }, { op_when_read, true }, { op_spoil, true },
-    { op_load, false }, { op_reverse, true }, { op_hang_up, true }, { op_end, false },
+    { op_load, false }, { op_reverse, true }, { op_hang_up, true }, { op_end, false }, { op_race, false },
 };
 
-enum { NR_OPERATIONS = sizeof operations / sizeof *operations };
-
-static void one(struct fuzz_in *in)
+int fuzz_sleep(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
-    uint8_t what = in8(in) % NR_OPERATIONS;
-    if (!in_hook || operations[what].hostile)
-        operations[what].run(in);
-}
-
-void fuzz_fire(const void *at)
-{
-    if (spoil) {
-        if (front_is_shared(at))
-            *(uint8_t *)(uintptr_t)at ^= spoil;
-        fuzz_countdown = spoil_period;
-        return;
-    }
-    struct fuzz_in in = put_off;
-    bool before = in_hook;
-    in_hook = true;
-    while (in.left)
-        one(&in);
-    in_hook = before;
-}
-
-int fuzz_sleep(struct pollfd *fds, nfds_t count)
-{
-    bool before = in_hook;
+    (void)timeout_ms;
     fuzz_now_ns += 10000;
-    if (program->left && operations[*program->at % NR_OPERATIONS].hostile) {
-        in_hook = true;
-        one(program);
-        in_hook = before;
-    } else {
+    if (!program_step_of_peer())
         fuzz_now_ns += 10000000;
-    }
     return front_look(fds, count);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
     struct fuzz_in in = { data, nbytes };
-    program = &in;
-    fuzz_countdown = spoil = 0;
-    put_off.left = 0;
     uint8_t protocol = in8(&in), limit = in8(&in);
+    program_calm();
     front_open(protocol, limit, in8(&in), in8(&in));
-    for (int n = 0; in.left && n < MOST_OPERATIONS; n++)
-        one(&in);
-    fuzz_countdown = spoil = 0;
+    program_run(data, &in, operations, sizeof operations / sizeof *operations, front_is_shared);
     front_close();
     return 0;
 }

@@ -6,6 +6,7 @@
 
 bool loop_round(struct vt_loop *loop)
 {
+    engine_wait();
     bool work = pass(loop);
     timers(loop);
     /* As before sleeping: what it finds then it serves at once. */

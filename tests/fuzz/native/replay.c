@@ -1,46 +1,84 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Runs a fuzz target without libFuzzer: `replay [-m MUTATIONS] [-s SEED] FILE...`. Each file is an input, or, if its
- * name ends in .pack, many of them, each behind its length (4 bytes, little-endian). Then MUTATIONS inputs made of
- * these by a simple mutator. Knows bytes; knows nothing of what they mean.
+ * Runs a fuzz target without libFuzzer: `replay [-r RACES] [-m MUTATIONS] [-s SEED] [-o] FILE...`. Each file is an
+ * input, or, if its name ends in .pack, many of them, each behind its length (4 bytes, little-endian). Then each of
+ * them RACES times beside a thread that rewrites shared memory, and MUTATIONS inputs made of these, and of those
+ * mutations that reach more code. -o prints the operations of what comes behind it, in hex.
+ * Knows inputs; knows nothing of what they mean.
  */
 #include <sanitizer/common_interface_defs.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "fuzz.h"
+#include "mutate.h"
+#include "program.h"
+#include "race.h"
 
-enum { MOST_INPUTS = 65536, MOST_NBYTES = 4096, LONGEST_S = 30 };
-
-struct input {
-    uint8_t *bytes;
-    size_t nbytes;
-};
+enum { MOST_INPUTS = 65536, MOST_NBYTES = 4096, LONG = 1024, LONGEST_S = 30 };
 
 static struct input inputs[MOST_INPUTS];
 static size_t nr_inputs;
-static uint64_t state;
 static const char *running;     /* what to name when it breaks */
-static uint8_t now[MOST_NBYTES];
+static uint8_t now[2 * MOST_NBYTES];
 static size_t now_nbytes;
+static bool operations_shown;
 
-static uint64_t next(void)
+/* ---- places in the code that were reached (-fsanitize-coverage=trace-pc), as far as a hash tells them apart ---- */
+
+enum { PLACES = 1 << 18 };
+
+static uint8_t reached[PLACES];
+static uint64_t nr_reached;
+static bool is_new;
+extern const char __executable_start[];
+
+void __sanitizer_cov_trace_pc(void);
+
+__attribute__((no_sanitize_coverage)) void __sanitizer_cov_trace_pc(void)
 {
-    uint64_t z = (state += 0x9e3779b97f4a7c15u);
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
+    uint64_t at = (uint64_t)((const char *)__builtin_return_address(0) - __executable_start);
+    uint8_t *place = &reached[at * 0x9e3779b97f4a7c15u >> (64 - 18)];
+    if (__builtin_expect(!*place, 0)) {
+        *place = 1;
+        nr_reached++;
+        is_new = true;
+    }
 }
+
+/* ---- inputs ---- */
 
 static void add(const uint8_t *bytes, size_t nbytes)
 {
-    if (nr_inputs == MOST_INPUTS)
-        return;
-    uint8_t *copy = malloc(nbytes + 1);
-    PROMISE(copy, "no memory");
-    memcpy(copy, bytes, nbytes);
-    inputs[nr_inputs++] = (struct input){ copy, nbytes };
+    if (nr_inputs < MOST_INPUTS)
+        inputs[nr_inputs++] = input_keep(bytes, nbytes);
+}
+
+static void run(const uint8_t *bytes, size_t nbytes)
+{
+    now_nbytes = nbytes < sizeof now ? nbytes : sizeof now;
+    memcpy(now, bytes, now_nbytes);
+    /* As libFuzzer does: an exact copy, so that a read past its end is seen. */
+    uint8_t *copy = malloc(now_nbytes ? now_nbytes : 1);
+    memcpy(copy, now, now_nbytes);
+    alarm(LONGEST_S);
+    is_new = false;
+    LLVMFuzzerTestOneInput(copy, now_nbytes);
+    alarm(0);
+    free(copy);
+}
+
+static void one_of_corpus(const uint8_t *bytes, size_t nbytes)
+{
+    nbytes = nbytes < MOST_NBYTES ? nbytes : MOST_NBYTES;
+    running = "an input of the corpus broke it";
+    run(bytes, nbytes);
+    add(bytes, nbytes);
+    for (uint32_t i = 0; operations_shown && i < program_length; i++) {
+        for (uint32_t at = program_begins[i]; at < program_begins[i + 1]; at++)
+            printf("%02x", bytes[at]);
+        printf("\n");
+    }
 }
 
 static void read_file(const char *name)
@@ -54,7 +92,7 @@ static void read_file(const char *name)
     size_t nbytes = fread(all, 1, sizeof all, file), length = strlen(name);
     fclose(file);
     if (length < 5 || strcmp(name + length - 5, ".pack") != 0) {
-        add(all, nbytes);
+        one_of_corpus(all, nbytes);
         return;
     }
     for (size_t at = 0; at + 4 <= nbytes;) {
@@ -62,63 +100,9 @@ static void read_file(const char *name)
         at += 4;
         if (one > nbytes - at)
             break;
-        add(all + at, one);
+        one_of_corpus(all + at, one);
         at += one;
     }
-}
-
-static void run(const uint8_t *bytes, size_t nbytes)
-{
-    now_nbytes = nbytes < sizeof now ? nbytes : sizeof now;
-    memcpy(now, bytes, now_nbytes);
-    /* As libFuzzer does: an exact copy, so that a read past its end is seen. */
-    uint8_t *copy = malloc(now_nbytes ? now_nbytes : 1);
-    memcpy(copy, now, now_nbytes);
-    alarm(LONGEST_S);
-    LLVMFuzzerTestOneInput(copy, now_nbytes);
-    alarm(0);
-    free(copy);
-}
-
-static size_t mutate(uint8_t *bytes, size_t nbytes, size_t room)
-{
-    for (uint64_t n = 1 + next() % 6; n-- > 0;) {
-        size_t at = nbytes ? next() % nbytes : 0, take;
-        const struct input *other = &inputs[next() % nr_inputs];
-        switch (next() % 6) {
-        case 0:
-            if (nbytes)
-                bytes[at] = (uint8_t)next();
-            break;
-        case 1:
-            if (nbytes)
-                bytes[at] ^= (uint8_t)(1 << next() % 8);
-            break;
-        case 2: /* take something out */
-            take = nbytes ? next() % (nbytes - at < 16 ? nbytes - at + 1 : 16) : 0;
-            memmove(bytes + at, bytes + at + take, nbytes - at - take);
-            nbytes -= take;
-            break;
-        case 3: /* put something in */
-            take = next() % 16;
-            if (nbytes + take > room)
-                break;
-            memmove(bytes + at + take, bytes + at, nbytes - at);
-            for (size_t i = 0; i < take; i++)
-                bytes[at + i] = (uint8_t)next();
-            nbytes += take;
-            break;
-        default: /* the tail of another */
-            if (!other->nbytes)
-                break;
-            take = other->nbytes - next() % other->nbytes;
-            if (take > room - at)
-                take = room - at;
-            memcpy(bytes + at, other->bytes + other->nbytes - take, take);
-            nbytes = at + take;
-        }
-    }
-    return nbytes;
 }
 
 /* Asan and abort both come here last: what broke it is kept. */
@@ -141,39 +125,72 @@ static void aborted(int number)
     _exit(1);
 }
 
+/* What reaches new places is changed further. */
+static void one_mutation(void)
+{
+    static uint8_t bytes[MOST_NBYTES];
+    const struct input *from = &inputs[fuzz_random() % nr_inputs], *other = &inputs[fuzz_random() % nr_inputs];
+    running = "a mutation broke it";
+    memcpy(bytes, from->bytes, from->nbytes);
+    size_t nbytes = mutate(bytes, from->nbytes < LONG ? LONG : MOST_NBYTES, from, other);
+    run(bytes, nbytes);
+    if (is_new)
+        add(bytes, nbytes);
+}
+
+/* The same beside a second thread that rewrites shared memory, in another way each time. */
+static void one_race(const struct input *input)
+{
+    enum { EVERY = 4 };
+    static uint8_t bytes[2 * MOST_NBYTES];
+    size_t nbytes = input->length ? input->begins[0] : input->nbytes;
+    running = "a race broke it: replay -r 1000 broken.bin, it may take some";
+    memcpy(bytes, input->bytes, nbytes);
+    for (uint32_t i = 0; i < input->length; i++) {
+        uint64_t random = fuzz_random();
+        const uint8_t race[] = { program_number(op_race), (uint8_t)random, EVERY, (uint8_t)(random >> 8),
+                                 (uint8_t)(random >> 16) };
+        size_t take = input->begins[i + 1] - input->begins[i];
+        if (i % EVERY == 0) {
+            memcpy(bytes + nbytes, race, sizeof race);
+            nbytes += sizeof race;
+        }
+        memcpy(bytes + nbytes, input->bytes + input->begins[i], take);
+        nbytes += take;
+    }
+    run(bytes, nbytes);
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t mutations = 0;
-    state = 1;
+    uint64_t mutations = 0, races = 0;
+    __sanitizer_set_death_callback(keep);
+    signal(SIGABRT, aborted);
+    signal(SIGALRM, aborted);   /* it hangs */
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-m") == 0 && i + 1 < argc)
             mutations = strtoull(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc)
-            state = strtoull(argv[++i], NULL, 10);
+            fuzz_random_state = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "-r") == 0 && i + 1 < argc)
+            races = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "-o") == 0)
+            operations_shown = true;
         else
             read_file(argv[i]);
     }
-    __sanitizer_set_death_callback(keep);
-    signal(SIGABRT, aborted);
-    signal(SIGALRM, aborted);   /* it hangs */
-    for (size_t i = 0; i < nr_inputs; i++) {
-        running = "an input of the corpus broke it";
-        run(inputs[i].bytes, inputs[i].nbytes);
-    }
-    if (!nr_inputs)
-        add((const uint8_t *)"", 0);
-    static uint8_t bytes[MOST_NBYTES];
-    for (uint64_t n = 0; n < mutations; n++) {
-        running = "a mutation broke it";
-        const struct input *from = &inputs[next() % nr_inputs];
-        size_t nbytes = from->nbytes < sizeof bytes ? from->nbytes : sizeof bytes;
-        memcpy(bytes, from->bytes, nbytes);
-        nbytes = mutate(bytes, nbytes, sizeof bytes);
-        run(bytes, nbytes);
-    }
+    size_t given = nr_inputs;
+    if (!given)
+        one_of_corpus((const uint8_t *)"", 0);
+    for (uint64_t n = 0; n < races; n++)
+        for (size_t i = 0; i < given; i++)
+            one_race(&inputs[i]);
+    for (uint64_t n = 0; n < mutations; n++)
+        one_mutation();
     running = NULL;
     for (size_t i = 0; i < nr_inputs; i++)
-        free(inputs[i].bytes);
-    printf("%zu inputs, %llu mutations\n", nr_inputs, (unsigned long long)mutations);
+        input_free(&inputs[i]);
+    printf("%zu inputs, %llu mutations, %llu places, %llu raced writes\n", given, (unsigned long long)mutations,
+           (unsigned long long)nr_reached, (unsigned long long)fuzz_raced_writes);
     return 0;
 }

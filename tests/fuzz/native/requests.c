@@ -43,7 +43,7 @@ size_t put_direct(uint8_t *at, struct fuzz_in *in)
 
 static size_t put_indirect(uint8_t *at, struct fuzz_in *in, uint8_t *inline_count)
 {
-    uint8_t shape = in8(in), count = shape & 7, kept = (uint8_t)(shape >> 3) * 2;
+    uint8_t shape = in8(in), count = shape & 7, kept = (shape >> 3 & 0xf) * 2;
     struct srp_indirect_buf head = { { put_be64(in8(in) * 16u), put_be32(GREF + DATA_FRAME + in8(in) % DATA_FRAMES),
                                        put_be32((shape & 0x80 ? kept : count + kept) * 16u) }, put_be32(in16(in)) };
     memcpy(at, &head, sizeof head);

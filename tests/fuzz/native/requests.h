@@ -3,10 +3,8 @@
 #ifndef FUZZ_REQUESTS_H
 #define FUZZ_REQUESTS_H
 
+#include "program.h"
 #include "world.h"
-
-/* The target is looking at shared memory just now: it cannot run. */
-extern bool in_hook;
 
 /* A hostile channel, opened if need be; NULL where that is not possible now. */
 struct peer_channel *hostile(uint8_t byte);

@@ -8,11 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "program.h"
+#include "race.h"
 #include "requests.h"
-
-enum { MOST_OPERATIONS = 400 };
-
-bool in_hook;
 
 struct peer_channel *hostile(uint8_t byte)
 {
@@ -65,19 +63,22 @@ static void op_poke(struct fuzz_in *in)
     memcpy(domain_page(d, frame) + offset, bytes.at, bytes.left);
 }
 
-/* Descriptors or segments in a page: what indirect requests are made of. */
+/* Descriptors or segments in a page: what indirect requests are made of. Bit 2: again and again, to the page's end. */
 static void op_table(struct fuzz_in *in)
 {
     uint8_t which = in8(in);
     struct domain *d = hostile_domain(which);
     uint8_t *page = domain_page(d, DATA_FRAME + in8(in) % DATA_FRAMES);
-    uint32_t count = in8(in) & 31, at = in8(in) * 8u;
+    uint32_t count = in8(in) & 31, at = in8(in) * 8u, nbytes = count * (which & 2 ? 8 : 16);
     for (uint32_t i = 0; i < count; i++) {
         if (which & 2)
             put_segment((struct blkif_segment *)(void *)(page + at + i * 8), in);
         else
             put_direct(page + at + i * 16, in);
     }
+    if (which & 4 && nbytes)
+        for (uint32_t i = at + nbytes; i < VSCSI_PAGE_SIZE; i++)
+            page[i] = page[i - nbytes];
 }
 
 /* An entry of the grant table, honestly or by force. The frames that are secret are never named. */
@@ -225,78 +226,68 @@ static void op_python(struct fuzz_in *in)
     world_run(1);
 }
 
+/* Shares and limits of the device that units share, if they do. */
+static void op_share(struct fuzz_in *in)
+{
+    uint8_t what = in8(in), which = in8(in);
+    const struct peer_channel *p = &world.channels[which & 3];
+    struct vt_sched_share share = { 1 + in8(in), what & 1 ? in8(in) : 0, what & 2 ? in8(in) * 512u : 0 };
+    if (world.sched >= 0 && p->channel)
+        vt_sched_share(world.target, (uint32_t)world.sched, p->nexus, &share);
+    if (world.sched >= 0 && what & 4) {
+        struct vt_sched_config config = world.sched_config;
+        config.depth = 1 + (what >> 4);
+        vt_sched_update(world.target, (uint32_t)world.sched, &config);
+    }
+    world_run(1);
+}
+
 static void op_neighbour(struct fuzz_in *in)
 {
     (void)in;
     world_neighbour();
 }
 
+/* ---- what a second thread rewrites ---- */
+
+uint32_t race_areas(uint8_t what, struct race_area areas[RACE_AREAS])
+{
+    enum { SLOTS = 0x04, INDEXES = 0x08, TABLES = 0x10, GRANTS = 0x20, EACH = SLOTS | INDEXES | TABLES | GRANTS };
+    struct peer_channel *p = hostile(what);
+    uint32_t count = 0;
+    if (!p)
+        return 0;
+    what &= EACH;
+    what = what ? what : EACH;
+    /* The slots that are used next, and where tables are put first: a few bytes that are read, not many that are not. */
+    uint32_t slot = p->prod & (p->channel->ring.nr_ents - 1);
+    if (what & SLOTS)
+        areas[count++] = (struct race_area){ world_slot(p, slot), p->slot_nbytes, RACE_BYTES };
+    if (what & INDEXES)
+        areas[count++] = (struct race_area){ p->ring, 16, RACE_INDEX };
+    for (uint32_t page = 0; page < 4 && what & TABLES; page++)
+        areas[count++] = (struct race_area){ domain_page(p->domain, DATA_FRAME + page), 128, RACE_BYTES };
+    if (what & GRANTS)
+        areas[count++] = (struct race_area){ &p->domain->granter.table[GREF + DATA_FRAME], 8 * 8, RACE_GRANTS };
+    return count;
+}
+
 /* ---- programs ---- */
 
-static struct fuzz_in put_off;
-static uint8_t spoil;           /* what comes over bytes that are read; 0: they stay */
-static uint32_t spoil_period;
-
-static void op_when_read(struct fuzz_in *in)
-{
-    uint32_t countdown = in8(in) + 1u;
-    put_off = in_part(in, in8(in) & 0x1f);
-    spoil = 0;
-    fuzz_countdown = countdown;
-}
-
-/* From now on every n-th byte that the target is about to read changes, again and again. */
-static void op_spoil(struct fuzz_in *in)
-{
-    spoil = in8(in);
-    put_off.left = 0;
-    fuzz_countdown = spoil_period = spoil ? 1 + (in8(in) & 0xf) : 0;
-}
-
-static const struct {
-    void (*run)(struct fuzz_in *in);
-    bool hostile;       /* only the peers' memory and kicks: may happen while the target looks */
-} operations[] = {
+static const struct operation operations[] = {
     { op_command, true }, { op_raw, true }, { op_management, true }, { op_blkif, true }, { op_patch, true },
     { op_index, true }, { op_poke, true }, { op_table, true }, { op_grant, true }, { op_kick, true },
     { op_when_read, true }, { op_run, false }, { op_engine, false }, { op_worker, false }, { op_python, false },
-    { op_neighbour, false }, { op_time, false }, { op_spoil, false },
+    { op_neighbour, false }, { op_time, false }, { op_spoil, false }, { op_race, false }, { op_share, false },
 };
-
-enum { NR_OPERATIONS = sizeof operations / sizeof *operations };
-
-static void one(struct fuzz_in *in)
-{
-    uint8_t what = in8(in) % NR_OPERATIONS;
-    if (!in_hook || operations[what].hostile)
-        operations[what].run(in);
-}
-
-void fuzz_fire(const void *at)
-{
-    struct fuzz_in in = put_off;
-    bool before = in_hook;
-    if (spoil) {
-        if (world_is_hostile(at))
-            *(uint8_t *)(uintptr_t)at ^= spoil;
-        fuzz_countdown = spoil_period;
-        return;
-    }
-    in_hook = true;
-    while (in.left)
-        one(&in);
-    in_hook = before;
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
     struct fuzz_in in = { data, nbytes };
     struct world_config config = { in8(&in), in8(&in), in8(&in), in8(&in), in8(&in), in8(&in) };
-    fuzz_countdown = spoil = 0;
-    put_off.left = 0;
+    program_calm();
     world_open(&config);
-    for (int n = 0; in.left && n < MOST_OPERATIONS; n++)
-        one(&in);
+    program_run(data, &in, operations, sizeof operations / sizeof *operations, world_is_hostile);
     world_close();
     return 0;
 }

@@ -7,16 +7,13 @@
 
 #include "world.h"
 
-uint32_t fuzz_countdown;
-uint64_t fuzz_now_ns;
+#undef poll
 
-/* The loop has a thread no more than anybody else. */
-int fuzz_sleep(struct pollfd *fds, nfds_t count)
+/* The loop has a thread no more than anybody else, and waits only for I/O that is under way. */
+int fuzz_sleep(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
-    (void)fds;
-    (void)count;
-    PROMISE(false, "somebody waits for a descriptor");
-    return 0;
+    PROMISE(engine_held(), "somebody waits for a descriptor");
+    return poll(fds, count, timeout_ms);
 }
 
 /* The channel whose ring, as the target maps it, holds this address. */
@@ -80,6 +77,26 @@ static uint64_t tag_of(const void *private)
     return tag;
 }
 
+/* More than fit the request, or than were advertised. */
+static bool too_many_segments(const void *private)
+{
+    struct blkif_request_indirect r;
+    memcpy(&r, private, 8);     /* no more of it has come yet */
+    if (r.operation == BLKIF_OP_INDIRECT)
+        return !r.nr_segments || r.nr_segments > INDIRECT_SEGMENTS;
+    return r.operation <= BLKIF_OP_FLUSH_DISKCACHE && r.indirect_op > BLKIF_MAX_SEGMENTS_PER_REQUEST;
+}
+
+/* Commands of one tag may be under way at the same time: one of them is answered. `well`: one that may be. */
+static uint32_t find_owed(const struct peer_channel *p, uint64_t tag, bool well)
+{
+    uint32_t found = p->nr_owed;
+    for (uint32_t i = 0; i < p->nr_owed; i++)
+        if (p->owed[i].tag == tag && (found == p->nr_owed || !(well && p->owed[i].wrong)))
+            found = i;
+    return found;
+}
+
 void fuzz_copied(const void *private, const void *slot, size_t nbytes)
 {
     struct peer_channel *p = by_ring(slot);
@@ -91,7 +108,8 @@ void fuzz_copied(const void *private, const void *slot, size_t nbytes)
         return;
     PROMISE(p->nr_owed < MAX_SLOTS && p->nr_owed < p->channel->ring.nr_ents,
             "more requests are taken than there are slots");
-    p->owed[p->nr_owed++] = tag_of(private);
+    p->owed[p->nr_owed].wrong = p->protocol == VT_PROTOCOL_BLKIF && too_many_segments(private);
+    p->owed[p->nr_owed++].tag = tag_of(private);
 }
 
 void fuzz_written(const void *slot, const void *private, size_t nbytes)
@@ -103,14 +121,17 @@ void fuzz_written(const void *slot, const void *private, size_t nbytes)
     uint32_t index = (ring->rsp_prod_pvt - 1) & (ring->nr_ents - 1);
     PROMISE(at == (size_t)index * p->slot_nbytes && nbytes <= p->slot_nbytes, "a response in the wrong place");
     PROMISE(ring->req_cons - ring->rsp_prod_pvt < ring->nr_ents, "more responses than requests");
-    /* Commands of one tag may be under way at the same time: one of them is answered. */
     uint64_t tag = tag_of(private);
-    if (p->protocol == VT_PROTOCOL_BLKIF)
-        memcpy(&tag, private, sizeof tag);
-    uint32_t i = 0;
-    while (i < p->nr_owed && p->owed[i] != tag)
-        i++;
+    bool well = false;
+    if (p->protocol == VT_PROTOCOL_BLKIF) {
+        struct blkif_response response;
+        memcpy(&response, private, sizeof response);
+        tag = response.id;
+        well = response.status == BLKIF_RSP_OKAY;
+    }
+    uint32_t i = find_owed(p, tag, well);
     PROMISE(i < p->nr_owed, "a response that nobody asked for, tag %#llx", (unsigned long long)tag);
+    PROMISE(!well || !p->owed[i].wrong, "more segments than a request may have, and all is well");
     p->owed[i] = p->owed[--p->nr_owed];
     p->answered++;
     memset(p->last, 0, sizeof p->last);

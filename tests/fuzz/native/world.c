@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* See world.h. Here: making, running and ending it all. What is checked of every access stands in watch.c. */
+/* See world.h. Here: making and running it. What is checked of every access stands in watch.c. */
 #include "world.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { ROUNDS_TO_STOP = 400 };
 
 struct world world;
 
@@ -25,27 +23,69 @@ static struct vt_task_policy policy_of(const struct world_config *c)
 static void add_lu(uint32_t lun, int image, uint32_t block_nbytes, uint32_t flags, const struct vt_task_policy *policy)
 {
     struct vt_lu_config config = {
-        .lun = lun, .fd = image < 0 ? -1 : IMAGE_FD + image, .block_nbytes = block_nbytes,
+        .lun = lun, .fd = image < 0 ? -1 : engine_state.fds[image], .block_nbytes = block_nbytes,
         .blocks = IMAGE_NBYTES / block_nbytes, .flags = flags, .policy = *policy,
     };
     world.lus[lun] = vt_lu_add(world.target, &config);
     PROMISE(world.lus[lun] >= 0, "no LU: %d", world.lus[lun]);
 }
 
+/* A disk that two units share, and what it takes to have turns at it. */
+static void add_device(const struct world_config *config)
+{
+    uint32_t rotates = config->lu_flags & WORLD_ROTATES;
+    world.sched = -1;
+    if (config->engine & WORLD_SCHEDULED) {
+        world.sched_config = (struct vt_sched_config){ 1u + (config->request_limit >> 5), rotates != 0, 10000, 0, 1 };
+        world.sched = vt_sched_add(world.target, &world.sched_config);
+        PROMISE(world.sched >= 0, "no scheduler: %d", world.sched);
+        for (uint32_t lun = LUN_SHARED; lun <= LUN_BIG_BLOCKS; lun += LUN_BIG_BLOCKS - LUN_SHARED)
+            PROMISE(vt_lu_schedule(world.target, (uint32_t)world.lus[lun], (uint32_t)world.sched,
+                                   lun * IMAGE_NBYTES) == 0, "no turns");
+    }
+    const struct vt_disk_config disk = { IMAGE_NBYTES, 1 << 20, 8000, 5000, 500, 0 };
+    world.disk = config->lu_flags & WORLD_DISK ? vt_disk_new(&disk) : NULL;
+    if (world.disk)
+        PROMISE(vt_lu_disk(world.target, (uint32_t)world.lus[LUN_BIG_BLOCKS], world.disk, 0) == 0, "no disk");
+}
+
+static void add_lus(const struct world_config *config)
+{
+    uint32_t some = config->lu_flags & (WORLD_LU_FLAGS & ~VT_LU_PROTECTED);
+    bool direct = config->lu_flags & WORLD_DIRECT && engine_state.kind != ENGINE_OURS;
+    const struct vt_task_policy policy = policy_of(config), plain = { 0 };
+    add_lu(LUN_SHARED, 1, 512, some, &policy);
+    add_lu(LUN_NEIGHBOUR, 0, 512, VT_LU_WRITE_CACHE, &plain);
+    add_lu(LUN_SLOW, -1, 512, VT_LU_SLOW_STORE | some, &policy);
+    add_lu(LUN_BIG_BLOCKS, 2, 4096,
+           some | (config->lu_flags & VT_LU_PROTECTED) | (direct ? VT_LU_DIRECT : 0), &policy);
+    add_lu(LUN_NULL, -1, 512, VT_LU_NULL | some, &plain);
+    /* What hostile initiators cannot see they cannot touch. */
+    PROMISE(vt_lu_access(world.target, (uint32_t)world.lus[LUN_NEIGHBOUR], VT_ALL, VT_ACCESS_HIDDEN) == 0, "no mask");
+}
+
+static void set_engine(const struct world_config *config)
+{
+    uint8_t mode = config->engine & WORLD_MODE;
+    engine_reset();
+    engine_state.mode = mode % ENGINE_MODES;
+    engine_state.cancels = config->engine & WORLD_CANCELS;
+    engine_state.held_image = 1;    /* the neighbour's comes before */
+    if (config->engine & WORLD_PRODUCT_ENGINE)
+        engine_state.kind = mode & 1 ? ENGINE_PREFERRED : ENGINE_POOL;
+}
+
 void world_open(const struct world_config *config)
 {
     struct vt_config c = { .loops = 1, .engine = VT_ENGINE_URING, .batch = config->batch & 0x3f,
-                           .abort_limit_ms = 1000 };
+                           .abort_limit_ms = 1000, .nowait = config->lu_flags & WORLD_NOWAIT };
     int error = 0;
     struct domain kept[DOMAINS];
     memcpy(kept, world.domains, sizeof kept);
     memset(&world, 0, sizeof world);
     memcpy(world.domains, kept, sizeof kept);
     fuzz_now_ns = 1000000000;
-    memset(&engine_state, 0, sizeof engine_state);
-    engine_state.mode = config->engine % ENGINE_MODES;
-    engine_state.cancels = config->engine & 0x80;
-    engine_state.held_image = 1;    /* the neighbour's comes before */
+    set_engine(config);
     world.target = vt_new(&c, &error);
     PROMISE(world.target, "no target: %d", error);
     commands_add(world.target);
@@ -59,15 +99,8 @@ void world_open(const struct world_config *config)
     world.persistent = config->persistent;
     world.cold = config->misc & 2;
     world.request_limit = config->request_limit & 0x1f;
-    uint32_t some = config->lu_flags & (VT_LU_WRITE_CACHE | VT_LU_DESCRIPTOR_SENSE | VT_LU_DISCARD);
-    const struct vt_task_policy policy = policy_of(config), plain = { 0 };
-    add_lu(LUN_SHARED, 1, 512, some, &policy);
-    add_lu(LUN_NEIGHBOUR, 0, 512, VT_LU_WRITE_CACHE, &plain);
-    add_lu(LUN_SLOW, -1, 512, VT_LU_SLOW_STORE | some, &policy);
-    add_lu(LUN_BIG_BLOCKS, 2, 4096, some | (config->lu_flags & VT_LU_PROTECTED), &policy);
-    add_lu(LUN_NULL, -1, 512, VT_LU_NULL | some, &plain);
-    /* What hostile initiators cannot see they cannot touch. */
-    PROMISE(vt_lu_access(world.target, (uint32_t)world.lus[LUN_NEIGHBOUR], VT_ALL, VT_ACCESS_HIDDEN) == 0, "no mask");
+    add_lus(config);
+    add_device(config);
     world_channel(NEIGHBOUR);
 }
 
@@ -92,6 +125,8 @@ static void take_nexus(struct peer_channel *p, uint32_t index)
     PROMISE(nexus >= 0, "no nexus: %d", nexus);
     p->nexus = (uint32_t)nexus;
     p->nexus_used = true;
+    if (world.sched >= 0)
+        PROMISE(vt_sched_forget(world.target, (uint32_t)world.sched, p->nexus) == 0, "turns of a former nexus");
     if (index == NEIGHBOUR)
         vt_lu_access(world.target, (uint32_t)world.lus[LUN_NEIGHBOUR], p->nexus, 0);
 }
@@ -126,7 +161,7 @@ struct peer_channel *world_channel(uint32_t index)
         .protocol = protocol, .event_fd = ends[1], .mapper = p->domain->mapper, .ring = p->mapped, .ring_pages = 1,
         .persistent = persistent, .loop = -1, .nexus = p->nexus,
         .lu = (uint32_t)world.lus[world.persistent & 4 ? LUN_BIG_BLOCKS : LUN_SHARED],
-        .readonly = world.persistent >> 3 & 1, .max_indirect_segments = 64, .barrier = 1, .flush = 1, .discard = 1,
+        .readonly = world.persistent >> 3 & 1, .max_indirect_segments = INDIRECT_SEGMENTS, .barrier = 1, .flush = 1, .discard = 1,
     };
     loop_round(world.loop);     /* a new channel waits until loops have opened their letters */
     int id = vt_channel_add(world.target, &config);
@@ -213,9 +248,7 @@ static void iu_for_python(struct peer_channel *p, const struct vt_event *event)
         vt_channel_login(world.target, p->id, p->nexus, world.request_limit);
 }
 
-static void remove_channel(struct peer_channel *p);
-
-static void python(void)
+void world_python(void)
 {
     struct vt_event event;
     while (vt_event_next(world.target, &event)) {
@@ -234,7 +267,7 @@ static void python(void)
             break;
         default:
             p->stopped = true;
-            remove_channel(p);
+            world_remove(p);
         }
     }
 }
@@ -243,117 +276,6 @@ void world_run(uint32_t count)
 {
     while (count-- > 0) {
         loop_round(world.loop);
-        python();
+        world_python();
     }
-}
-
-/* ---- ending ---- */
-
-/* After its last word: every request was answered, except IUs for Python, and the one that broke the protocol. */
-static void check_answers(const struct peer_channel *p)
-{
-    const struct vt_channel *c = p->channel;
-    PROMISE(c->in_flight == 0, "%u tasks are left", c->in_flight);
-    PROMISE(c->ring.rsp_published == c->ring.rsp_prod_pvt || c->ring_broken, "a response was not published");
-    if (!c->ring_broken)
-        PROMISE(p->nr_owed == p->cold || (p->error && p->nr_owed == p->cold + 1), "%u requests, %u of them for Python, "
-                "were never answered", p->nr_owed, p->cold);
-    for (uint32_t i = 0; i < c->nr_tasks; i++) {
-        int state = atomic_load(&c->tasks[i].state);
-        PROMISE(state == TASK_FREE || state == TASK_COLD, "task %u is in state %d", i, state);
-        for (int k = 0; k < 2; k++)
-            PROMISE(!c->tasks[i].buf[k].nruns && !c->tasks[i].buf[k].scratch, "task %u has pages", i);
-    }
-}
-
-static void remove_channel(struct peer_channel *p)
-{
-    check_answers(p);
-    loop_round(world.loop);     /* letters that came later */
-    int rc = vt_channel_remove(world.target, p->id);
-    PROMISE(rc == 0, "removing a channel: %d", rc);
-    p->channel = NULL;
-    vscsi_mapper_unmap_ring(p->domain->mapper, &p->gref, 1, p->mapped);
-    if (p->fd >= 0)
-        close(p->fd);
-    p->fd = -1;
-    /* A nexus goes with its last channel. */
-    for (uint32_t i = 0; i < CHANNELS; i++) {
-        struct peer_channel *other = &world.channels[i];
-        if (other != p && other->channel && other->nexus == p->nexus) {
-            other->nexus_used |= p->nexus_used;
-            return;
-        }
-    }
-    rc = vt_nexus_remove(world.target, p->nexus);
-    PROMISE(rc == 0, "removing a nexus: %d", rc);
-}
-
-static void quiet(void)
-{
-    engine_state.mode = ENGINE_INLINE;
-    for (uint32_t i = 0; i < LOCKS; i++)
-        if (world.locks[i] > 0)
-            vt_range_unlock(world.target, (uint32_t)world.lus[world.lock_lu[i]], world.locks[i]);
-    const struct vt_result good = { 0 };
-    for (uint32_t round = 0; round < ROUNDS_TO_STOP; round++) {
-        while (engine_end(0, 0, UINT64_MAX))
-            ;
-        while (world_take_slow())
-            ;
-        while (world.nr_taken)
-            world_end_slow(0, &good);
-        bool more = world.target->slow_first || engine_held();
-        more |= loop_round(world.loop);
-        python();
-        if (!more)
-            return;
-    }
-    PROMISE(false, "it never comes to rest");
-}
-
-static void check_lu(const struct vt_lu *lu)
-{
-    PROMISE(!lu->nr_tasks && !lu->first && !lu->nr_ordered && !lu->nr_hoq && !lu->nr_dormant, "tasks are left");
-    PROMISE(!lu->tmfs && !lu->ranges && !lu->parked_first && !lu->range_waiting, "somebody still waits");
-    PROMISE(!lu->durable_running && !lu->immed_running, "writes are left");
-    for (uint32_t i = 0; i < VT_TAG_BUCKETS; i++)
-        PROMISE(!lu->tags[i], "a tag is left");
-}
-
-static void check_rest(void)
-{
-    const struct vt_loop *loop = world.loop;
-    uint32_t scratch = 0;
-    for (const struct vt_scratch *s = loop->scratch; s; s = s->next)
-        scratch++;
-    PROMISE(scratch == loop->scratch_made, "%u of %u scratch buffers came back", scratch, loop->scratch_made);
-    PROMISE(!loop->ready_first && !loop->mail_first && !loop->scratch_wait && !loop->active && !loop->dirty,
-            "the loop still has something");
-    PROMISE(!loop->nr_channels && !loop->tmfs_waiting && !loop->quiet_channels, "the loop counts what is gone");
-    for (uint32_t i = 0; i < LUNS; i++)
-        check_lu(atomic_load(&world.target->lus[world.lus[i]]));
-    for (uint32_t i = 0; i < VT_SLOW_BUSY; i++)
-        PROMISE(!world.target->slow_busy[i].running, "a worker is still counted");
-}
-
-void world_close(void)
-{
-    fuzz_countdown = 0;
-    quiet();
-    fuzz_now_ns += 100000000000;    /* quiet peers are listened to again, functions that wait give up */
-    world_neighbour();
-    for (uint32_t i = 0; i < CHANNELS; i++)
-        if (world.channels[i].channel)
-            world_stop(&world.channels[i]);
-    quiet();
-    for (uint32_t i = 0; i < CHANNELS; i++)
-        PROMISE(!world.channels[i].channel, "channel %u does not stop", i);
-    check_rest();
-    for (uint32_t i = 0; i < DOMAINS; i++)
-        domain_close(&world.domains[i], world.was_persistent[i]);
-    bio_engine_free(world.loop->engine);
-    world.loop->engine = NULL;
-    vt_free(world.target);
-    world.target = NULL;
 }
