@@ -5,6 +5,7 @@ Knows how to run a program; what is promised stands in tests/fuzz/native.
 """
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from fuzz.mistakes import MISTAKES
-from fuzz.programs import ROOT, TARGETS, FuzzTarget, environment, pack, replayer, unpack
+from fuzz.programs import CORPUS, ROOT, TARGETS, FuzzTarget, environment, pack, replayer, unpack
 
 LONG = os.environ.get("VSCSI_FUZZ") == "long"
-MUTATIONS = 50000 if LONG else 1500
+MUTATIONS = 50000 if LONG else 1000
+RACES = 100 if LONG else 1
 CASES = [(name, mistake) for name, mistakes in MISTAKES.items() for mistake in mistakes]
 SHOWN = CASES if os.environ.get("VSCSI_FUZZ_MISTAKES") == "all" else []
 targets = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
@@ -33,24 +35,44 @@ def replay(program: Path, folder: Path, *arguments: object) -> "subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env, check=False)
 
 
+def good(target: FuzzTarget, folder: Path, *arguments: object) -> dict[str, int]:
+    """What the program counted; it found nothing."""
+    seed = int.from_bytes(os.urandom(4)) if LONG else 1
+    done = replay(replayer(target), folder, "-s", seed, *arguments)
+    broken = folder / "broken.bin"
+    assert done.returncode == 0, f"{done.stderr}\nseed {seed}; {broken.read_bytes().hex() if broken.exists() else ''}"
+    print(done.stdout)
+    return {name: int(count) for count, name in re.findall(r"(\d+) (\w[\w ]*)", done.stdout)}
+
+
 @targets
 def test_corpus_and_mutations_of_it(target: FuzzTarget, tmp_path: Path):
     inputs = target.inputs()
     assert inputs, "no corpus"
-    seed = int.from_bytes(os.urandom(4)) if LONG else 1
-    done = replay(replayer(target), tmp_path, "-m", MUTATIONS, "-s", seed, *inputs)
-    broken = tmp_path / "broken.bin"
-    assert done.returncode == 0, f"{done.stderr}\nseed {seed}; {broken.read_bytes().hex() if broken.exists() else ''}"
-    print(done.stdout)
+    assert good(target, tmp_path, "-m", MUTATIONS, *inputs)["mutations"] == MUTATIONS
+
+
+@targets
+def test_recorded_sessions_reach_what_nothing_does(target: FuzzTarget, tmp_path: Path):
+    nothing = good(target, tmp_path)
+    sessions = good(target, tmp_path, CORPUS / f"sessions-{target.name}.pack")
+    assert sessions["places"] > 1.5 * nothing["places"]
+
+
+@targets
+def test_recorded_sessions_beside_a_thread_that_rewrites_memory(target: FuzzTarget, tmp_path: Path):
+    counted = good(target, tmp_path, "-r", RACES, CORPUS / f"sessions-{target.name}.pack")
+    assert counted["raced writes"] > counted["inputs"]
 
 
 @targets
 def test_corpus_is_small_and_in_order(target: FuzzTarget):
-    packed = target.inputs()[0]
-    assert packed.stat().st_size < 300_000
-    inputs = list(unpack(packed))
-    assert len(inputs) > 50
-    assert pack(inputs) == packed.read_bytes()
+    for packed in target.inputs():
+        if packed.suffix == ".pack":
+            assert packed.stat().st_size < 150_000
+            inputs = list(unpack(packed))
+            assert len(inputs) > 10
+            assert pack(inputs) == packed.read_bytes()
 
 
 def changed(folder: Path, target: FuzzTarget, file: str, old: str, new: str) -> Path:
@@ -70,7 +92,7 @@ def test_a_mistake_would_be_found(name: str, mistake: str, tmp_path: Path):
     root = changed(tmp_path / "product", target, *MISTAKES[name][mistake])
     program = replayer(target, root)
     try:
-        done = replay(program, tmp_path, "-m", 20000, *target.inputs())
+        done = replay(program, tmp_path, "-r", 5, "-m", 20000, *target.inputs())
     finally:
         program.unlink()
     assert done.returncode != 0, "nothing was found"
