@@ -7,7 +7,7 @@ import time
 
 import oracle_srp as oracle
 import pytest
-from fake_target import ARENA, LUN0, PAGE, tag_of
+from fake_target import ARENA, LUN0, PAGE, TABLE_PAGES, rsp, tag_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -96,6 +96,17 @@ def test_cdb_lengths(fake, nbytes):
     assert cmd.data_in == direct(ARENA, 16)
 
 
+def test_what_stands_behind_a_cdb_is_not_sent(fake):
+    t = fake()
+    for nbytes in range(1, 41):
+        t.submit(b"\xff" * 200, cdb_nbytes=nbytes)
+        lib.vi_flush(t.c)
+        cmd = oracle.decode_cmd(iu := t.expect())
+        assert cmd.cdb.rstrip(b"\0") == b"\xff" * nbytes
+        t.good(tag_of(iu))
+        assert t.reap()[0] == 1
+
+
 def test_a_long_cdb_leaves_less_room_for_descriptors(fake):
     t = fake()
     runs = [(ARENA + i * PAGE, 8) for i in range(11)]
@@ -115,7 +126,9 @@ def test_the_targets_maximum_iu_length_is_kept(fake):
     "fields",
     [
         {"into": [(0, 16)]},  # the grant table
+        {"into": [(TABLE_PAGES * PAGE - 8, 16)]},
         {"into": [(PAGE * 1024 - 8, 9)]},
+        {"into": [(PAGE * 1024, 1)]},
         {"into": [(1 << 63, 8)]},
         {"into": [(ARENA, (1 << 64) - 8)]},
         {"into": [(ARENA, 0)]},
@@ -129,6 +142,28 @@ def test_our_own_mistakes_send_nothing(fake, fields):
     lib.vi_flush(t.c)
     assert t.take() is None
     assert lib.vi_outstanding(t.c) == 0
+
+
+def test_buffers_may_lie_anywhere_between_the_grant_table_and_the_end(fake):
+    t = fake()
+    for segment in ((TABLE_PAGES * PAGE, 8), (PAGE * 1024 - 8, 8), (TABLE_PAGES * PAGE, (1024 - TABLE_PAGES) * PAGE)):
+        assert t.submit(READ10, into=[segment]) > 0
+        lib.vi_flush(t.c)
+        assert oracle.decode_cmd(t.expect()).data_in == direct(*segment)
+
+
+def test_what_no_flag_announces_is_not_there(fake):
+    """Behind it the slot's last command must not show either: one with sense, residuals and a status."""
+    t = fake()
+    for flags, status in ((2 | lib.SRP_RSP_DIUNDER | lib.SRP_RSP_DOOVER, 2), (0, 8), (0, 0)):
+        tag = t.submit(READ10, into=[(ARENA, 512)])
+        lib.vi_flush(t.c)
+        t.expect()
+        answer = rsp(tag, flags=flags, status=status, in_res=7, out_res=9, sense=SENSE if flags else b"")
+        t.respond(answer if flags else answer[:20] + b"\xff" * 16 + answer[36:])
+        _, (done,) = t.reap()
+        assert (done.tag, done.error, done.status, done.responded) == (tag, 0, status, 0)
+        assert (done.in_residual, done.out_residual, done.sense_nbytes) == ((7, -9, len(SENSE)) if flags else (0, 0, 0))
 
 
 def test_sense_and_residual(fake):
