@@ -65,7 +65,8 @@ static int build_rw(struct vi_channel *c, struct vi_slot *slot, const struct vi_
     bool read = q->operation == BLKIF_OP_READ;
     const struct vi_segment *segments = read ? q->in : q->out;
     uint32_t count = read ? q->in_count : q->out_count;
-    uint64_t total, *sum = read ? &slot->in_nbytes : &slot->out_nbytes;
+    uint64_t total;
+    uint32_t *sum = read ? &slot->in_nbytes : &slot->out_nbytes;
     int rc = vi_check_segments(c, segments, count, sum);
     if (rc == 0)
         rc = count_segments(segments, count, &total);

@@ -59,7 +59,9 @@ struct vi_channel *vi_channel_new(const struct vi_config *config, int *error)
     c->config = *config;
     c->codec = codecs[config->protocol];
     vscsi_front_attach(&c->ring, (struct vscsi_sring *)(void *)config->ring, slots, c->codec->slot_nbytes, 0);
-    c->slots = calloc(slots, sizeof *c->slots);
+    c->slots = aligned_alloc(_Alignof(struct vi_slot), slots * sizeof *c->slots);
+    if (c->slots)
+        memset(c->slots, 0, slots * sizeof *c->slots);
     c->event_fd = fcntl(config->event_fd, F_DUPFD_CLOEXEC, 3);
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!c->slots || c->event_fd < 0 || c->wake_fd < 0) {
@@ -71,8 +73,7 @@ struct vi_channel *vi_channel_new(const struct vi_config *config, int *error)
     pthread_mutex_init(&c->mutex, NULL);
     pthread_cond_init(&c->left, NULL);
     for (uint32_t n = slots; n-- > 0;) {
-        c->slots[n].state = VI_SLOT_BUSY; /* vi_slot_put counts */
-        c->busy_count++;
+        c->slots[n].completion.tag = vi_first_tag(c, n);
         vi_slot_put(c, &c->slots[n]);
     }
     const uint8_t *table = (const uint8_t *)config->granter->table;

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "initiator.h"
 #include "ring.h"
@@ -16,7 +17,9 @@
 
 /* A tag is: frame of the ring (22 bits: channels of one nexus differ), generation of the slot (32), slot (10). */
 enum { VI_TAG_SLOT_BITS = 10, VI_TAG_RING_SHIFT = 42 };
-enum { VI_NO_SLOT = UINT32_MAX };
+enum { VI_SLOTS_MAX = 1 << VI_TAG_SLOT_BITS };
+/* What every completion has, sense data apart. */
+enum { VI_COMPLETION_HEAD = offsetof(struct vi_completion, sense) };
 
 enum vi_slot_state { VI_SLOT_FREE, VI_SLOT_BUSY, VI_SLOT_DONE };
 /* Who collects the completion: vi_reap, the thread in vi_execute or vi_wait, the load generator. */
@@ -29,27 +32,28 @@ struct vi_run {
     bool readonly;
 };
 
+/* What a command touches is one cache line: all up to the sense data, which few have. */
 struct vi_slot {
-    struct vi_completion completion;
-    uint64_t out_nbytes;
-    uint64_t in_nbytes;
-    uint32_t generation;
+    _Alignas(64) uint32_t out_nbytes; /* asked for: what the residuals are held against */
+    uint32_t in_nbytes;
     uint32_t ring_index;       /* of its request: an answer to one that was not published yet is a lie */
-    uint32_t next;             /* in the free list or in a list of done slots */
     uint8_t state;
     uint8_t owner;
     uint8_t operation;         /* blkif: what the response must echo */
     bool management;           /* SRP_TSK_MGMT */
+    struct vi_completion completion; /* its tag is the slot's, in every state */
     struct vi_run *runs;       /* not persistent: what to revoke */
     uint32_t run_count;
     uint32_t run_room;
 };
 
-/* Slots in the order of their completion. */
+_Static_assert(offsetof(struct vi_slot, completion.sense) == 64, "a line");
+
+/* Numbers of slots in the order of their completion. */
 struct vi_list {
-    uint32_t head;
-    uint32_t tail;
+    uint32_t head;             /* of the oldest: free-running */
     uint32_t count;
+    uint16_t slots[VI_SLOTS_MAX];
 };
 
 /* A thread that waits, on its own stack. */
@@ -89,9 +93,9 @@ struct vi_channel {
     uint32_t max_iu_nbytes;
 
     struct vi_slot *slots;
-    uint32_t free_head;
     uint32_t free_count;
     uint32_t busy_count;
+    uint16_t free[VI_SLOTS_MAX];    /* numbers of the free ones: the last used is used first */
     struct vi_list done[VI_OWNERS]; /* VI_OWNER_WAITER's is not used: its slot is named by the waiter */
 
     struct vi_waiter *waiters; /* all, the leader too */
@@ -106,25 +110,15 @@ struct vi_channel {
     struct vi_stats stats;
 };
 
-/* ---- slots.c, all locked ---- */
-struct vi_slot *vi_slot_get(struct vi_channel *c, enum vi_owner owner);
-void vi_slot_put(struct vi_channel *c, struct vi_slot *slot);
-uint32_t vi_slot_number(const struct vi_channel *c, const struct vi_slot *slot);
-/* The busy slot, already published, that this tag names; NULL if there is none. */
-struct vi_slot *vi_slot_of_tag(struct vi_channel *c, uint64_t tag);
-/* The tag's slot is done: takes it off the busy ones, ends its grants. completion->error is set by the caller. */
-int vi_slot_complete(struct vi_channel *c, struct vi_slot *slot);
-struct vi_slot *vi_list_pop(struct vi_channel *c, struct vi_list *list);
-
 /* ---- memory.c, all locked ---- */
-int vi_check_segments(const struct vi_channel *c, const struct vi_segment *segments, uint32_t count, uint64_t *nbytes);
+int vi_check_segments(const struct vi_channel *c, const struct vi_segment *segments, uint32_t count, uint32_t *nbytes);
 uint32_t vi_gref(const struct vi_channel *c, uint64_t offset);
 /* Grants every page of the run for this request, unless memory is granted for good. */
 int vi_grant_run(struct vi_channel *c, struct vi_slot *slot, uint64_t offset, uint64_t nbytes, bool readonly);
 int vi_grant_segments(struct vi_channel *c, struct vi_slot *slot, const struct vi_segment *segments, uint32_t count,
                       bool readonly);
-/* -EBUSY if the target still uses one of them, which then stays granted for ever. */
-int vi_revoke(struct vi_channel *c, struct vi_slot *slot);
+/* Takes back what was granted for this request. -EBUSY if the target still uses a page: it then stays granted for ever. */
+int vi_revoke_runs(struct vi_channel *c, struct vi_slot *slot);
 /* Memory for a slot's external table or indirect segments, or -EMSGSIZE. */
 int vi_slot_table(const struct vi_channel *c, const struct vi_slot *slot, uint64_t nbytes, uint64_t *offset);
 
@@ -165,5 +159,7 @@ void vi_resign(struct vi_channel *c, struct vi_waiter *w);
 /* Brackets of code that touches the ring without the mutex, which enter releases and leave takes. */
 void vi_enter(struct vi_channel *c);
 void vi_leave(struct vi_channel *c);
+
+#include "slots.h"
 
 #endif

@@ -8,7 +8,7 @@
 #include "channel.h"
 #include "grant.h"
 
-int vi_check_segments(const struct vi_channel *c, const struct vi_segment *segments, uint32_t count, uint64_t *nbytes)
+int vi_check_segments(const struct vi_channel *c, const struct vi_segment *segments, uint32_t count, uint32_t *nbytes)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -20,7 +20,7 @@ int vi_check_segments(const struct vi_channel *c, const struct vi_segment *segme
         if (sum > UINT32_MAX)
             return -EMSGSIZE;
     }
-    *nbytes = sum;
+    *nbytes = (uint32_t)sum;
     return 0;
 }
 
@@ -80,7 +80,7 @@ int vi_grant_segments(struct vi_channel *c, struct vi_slot *slot, const struct v
     return rc;
 }
 
-int vi_revoke(struct vi_channel *c, struct vi_slot *slot)
+int vi_revoke_runs(struct vi_channel *c, struct vi_slot *slot)
 {
     int rc = 0;
     for (uint32_t i = 0; i < slot->run_count; i++) {
@@ -98,6 +98,6 @@ int vi_slot_table(const struct vi_channel *c, const struct vi_slot *slot, uint64
     uint64_t room = (uint64_t)c->config.indirect_per_slot * VSCSI_PAGE_SIZE;
     if (nbytes > room)
         return -EMSGSIZE;
-    *offset = c->config.indirect_offset + vi_slot_number(c, slot) * room;
+    *offset = c->config.indirect_offset + vi_slot_number(slot) * room;
     return 0;
 }

@@ -10,7 +10,7 @@ enum { CDB_FIXED = 16, RSP_HEAD = 40 /* SRP_RSP's fixed part, in whole words */,
 struct list {
     const struct vi_segment *segments;
     uint32_t count;
-    uint64_t nbytes;
+    uint32_t nbytes;
 };
 
 static void put_desc(const struct vi_channel *c, uint8_t *p, uint64_t offset, uint64_t nbytes)
@@ -51,7 +51,7 @@ static uint8_t *put_direction(const struct vi_channel *c, uint8_t *p, const stru
         return p + l->count * each;
     }
     struct srp_indirect_buf head = { { put_be64(0), put_be32(0), put_be32(l->count * each) },
-                                     put_be32((uint32_t)l->nbytes) };
+                                     put_be32(l->nbytes) };
     memcpy(p, &head, sizeof head);
     if (table) {
         put_desc(c, p, *table, (uint64_t)l->count * each);
@@ -68,7 +68,7 @@ static uint8_t *put_direction(const struct vi_channel *c, uint8_t *p, const stru
 static int find_table(struct vi_channel *c, struct vi_slot *slot, const struct vi_request *q, uint64_t nbytes,
                       uint64_t *table)
 {
-    uint64_t ignored;
+    uint32_t ignored;
     *table = q->table_offset;
     if (q->table_nbytes == 0) {
         int rc = vi_slot_table(c, slot, nbytes, table);

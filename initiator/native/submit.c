@@ -38,7 +38,7 @@ int vi_enqueue(struct vi_channel *c, const struct vi_request *q, enum vi_owner o
     int rc = c->codec->build(c, slot, q, iu, &nbytes);
     if (rc) {
         vi_revoke(c, slot);
-        vi_slot_put(c, slot);
+        vi_slot_unget(c, slot);
         return rc;
     }
     put_iu(c, slot, iu, nbytes);
@@ -79,7 +79,9 @@ int vi_flush(struct vi_channel *c)
 /* Locked: copies what is worth copying, frees the slot. */
 static void collect(struct vi_channel *c, struct vi_slot *slot, struct vi_completion *to)
 {
-    memcpy(to, &slot->completion, offsetof(struct vi_completion, sense) + slot->completion.sense_nbytes);
+    memcpy(to, &slot->completion, VI_COMPLETION_HEAD);
+    if (slot->completion.sense_nbytes)
+        memcpy(to->sense, slot->completion.sense, slot->completion.sense_nbytes);
     vi_slot_put(c, slot);
 }
 
@@ -115,7 +117,7 @@ static bool ready_slot(const struct vi_channel *c, const struct vi_waiter *w)
 /* Locked: waits for a slot of VI_OWNER_WAITER and collects it. */
 static int finish(struct vi_channel *c, struct vi_slot *slot, struct vi_completion *completion, uint64_t deadline)
 {
-    struct vi_waiter w = { .ready = ready_slot, .wanted = vi_slot_number(c, slot) };
+    struct vi_waiter w = { .ready = ready_slot, .wanted = vi_slot_number(slot) };
     completion->tag = slot->completion.tag;
     completion->cookie = slot->completion.cookie;
     int rc = vi_wait_for(c, &w, deadline);

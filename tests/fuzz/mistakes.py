@@ -9,7 +9,7 @@ Mistake = tuple[str, str, str]
 RING, GRANT = "vscsi/native/ring.h", "vscsi/native/grant.c"
 SRP, SRP_BUFFER, BLKIF = "target/native/srp.c", "target/native/srp_buffer.c", "target/native/blkif.c"
 BUFFER, CHECKS = "target/native/buffer.c", "target/native/checks.c"
-SLOTS, INITIATOR_SRP, PUMP = "initiator/native/slots.c", "initiator/native/srp.c", "initiator/native/pump.c"
+SLOTS, INITIATOR_SRP, PUMP = "initiator/native/slots.h", "initiator/native/srp.c", "initiator/native/pump.c"
 
 MISTAKES: dict[str, dict[str, Mistake]] = {
     "target": {
