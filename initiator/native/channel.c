@@ -79,6 +79,8 @@ struct vi_channel *vi_channel_new(const struct vi_config *config, int *error)
     const uint8_t *table = (const uint8_t *)config->granter->table;
     if (table >= config->memory && table < config->memory + config->memory_nbytes)
         c->arena_offset = (uint64_t)(table - config->memory) + config->granter->nr_grants * sizeof(uint64_t);
+    if (c->arena_offset < config->memory_nbytes)
+        c->arena_nbytes = config->memory_nbytes - c->arena_offset;
     c->max_iu_nbytes = c->codec->slot_nbytes;
     c->live = config->protocol == VI_PROTOCOL_BLKIF; /* no login */
     *error = 0;

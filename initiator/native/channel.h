@@ -65,11 +65,14 @@ struct vi_waiter {
     uint32_t wanted;           /* what `ready` compares with: a slot, a number of completions, ... */
 };
 
-/* What differs between the two protocols. `build` fills a zeroed IU; `take` copies a response and finds its slot. */
+/*
+ * What differs between the two protocols. `build` writes the request to where it will stand in the ring, or fails, and
+ * nothing has been sent; `take` copies a response and finds its slot.
+ */
 struct vi_codec {
     uint32_t slot_nbytes;
     bool credits;              /* requests are counted against a limit that the target sets */
-    int (*build)(struct vi_channel *c, struct vi_slot *slot, const struct vi_request *q, void *iu, uint32_t *nbytes);
+    int (*build)(struct vi_channel *c, struct vi_slot *slot, const struct vi_request *q, uint64_t *to);
     int (*take)(struct vi_channel *c, const void *shared, struct vi_slot **slot);
 };
 
@@ -83,6 +86,7 @@ struct vi_channel {
     const struct vi_codec *codec;
     struct vi_config config;
     uint64_t arena_offset;     /* memory below it is the grant table, never a buffer */
+    uint64_t arena_nbytes;
     int event_fd;
     int wake_fd;               /* ours alone: gets the leader out of its sleep */
     int error;                 /* 0, or why the channel is dead */
@@ -111,12 +115,8 @@ struct vi_channel {
 };
 
 /* ---- memory.c, all locked ---- */
-int vi_check_segments(const struct vi_channel *c, const struct vi_segment *segments, uint32_t count, uint32_t *nbytes);
-uint32_t vi_gref(const struct vi_channel *c, uint64_t offset);
-/* Grants every page of the run for this request, unless memory is granted for good. */
-int vi_grant_run(struct vi_channel *c, struct vi_slot *slot, uint64_t offset, uint64_t nbytes, bool readonly);
-int vi_grant_segments(struct vi_channel *c, struct vi_slot *slot, const struct vi_segment *segments, uint32_t count,
-                      bool readonly);
+/* Grants every page of the run for this request. */
+int vi_grant_pages(struct vi_channel *c, struct vi_slot *slot, uint64_t offset, uint64_t nbytes, bool readonly);
 /* Takes back what was granted for this request. -EBUSY if the target still uses a page: it then stays granted for ever. */
 int vi_revoke_runs(struct vi_channel *c, struct vi_slot *slot);
 /* Memory for a slot's external table or indirect segments, or -EMSGSIZE. */

@@ -5,29 +5,8 @@
  */
 #include <stdlib.h>
 
-#include "channel.h"
 #include "grant.h"
-
-int vi_check_segments(const struct vi_channel *c, const struct vi_segment *segments, uint32_t count, uint32_t *nbytes)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct vi_segment *s = &segments[i];
-        if (s->nbytes == 0 || s->offset < c->arena_offset || s->offset > c->config.memory_nbytes ||
-            s->nbytes > c->config.memory_nbytes - s->offset)
-            return -EINVAL;
-        sum += s->nbytes;
-        if (sum > UINT32_MAX)
-            return -EMSGSIZE;
-    }
-    *nbytes = (uint32_t)sum;
-    return 0;
-}
-
-uint32_t vi_gref(const struct vi_channel *c, uint64_t offset)
-{
-    return c->config.gref_base + (uint32_t)(offset >> VSCSI_PAGE_SHIFT);
-}
+#include "segments.h"
 
 static struct vi_run *new_run(struct vi_slot *slot)
 {
@@ -42,10 +21,8 @@ static struct vi_run *new_run(struct vi_slot *slot)
     return &slot->runs[slot->run_count++];
 }
 
-int vi_grant_run(struct vi_channel *c, struct vi_slot *slot, uint64_t offset, uint64_t nbytes, bool readonly)
+int vi_grant_pages(struct vi_channel *c, struct vi_slot *slot, uint64_t offset, uint64_t nbytes, bool readonly)
 {
-    if (c->config.persistent)
-        return 0;
     uint32_t frame = (uint32_t)(offset >> VSCSI_PAGE_SHIFT);
     uint32_t end = (uint32_t)((offset + nbytes - 1) >> VSCSI_PAGE_SHIFT) + 1;
     if (slot->run_count) {
@@ -69,15 +46,6 @@ int vi_grant_run(struct vi_channel *c, struct vi_slot *slot, uint64_t offset, ui
         }
     }
     return 0;
-}
-
-int vi_grant_segments(struct vi_channel *c, struct vi_slot *slot, const struct vi_segment *segments, uint32_t count,
-                      bool readonly)
-{
-    int rc = 0;
-    for (uint32_t i = 0; i < count && rc == 0; i++)
-        rc = vi_grant_run(c, slot, segments[i].offset, segments[i].nbytes, readonly);
-    return rc;
 }
 
 int vi_revoke_runs(struct vi_channel *c, struct vi_slot *slot)

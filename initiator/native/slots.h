@@ -38,7 +38,6 @@ static inline struct vi_slot *vi_slot_get(struct vi_channel *c, enum vi_owner ow
     slot->state = VI_SLOT_BUSY;
     slot->owner = (uint8_t)owner;
     slot->management = false;
-    slot->out_nbytes = slot->in_nbytes = 0;
     done->tag = vi_next_tag(done->tag);
     const size_t kept = offsetof(struct vi_completion, error);
     memset((uint8_t *)done + kept, 0, VI_COMPLETION_HEAD - kept);

@@ -2,10 +2,17 @@
 /* SRP_CMD and SRP_TSK_MGMT to the ring, SRP_RSP from it (SRP r16a); knows nothing of waiting. */
 #include "be.h"
 #include "channel.h"
+#include "segments.h"
 
-enum { CDB_FIXED = 16, RSP_HEAD = 40 /* SRP_RSP's fixed part, in whole words */, LIMIT_MAX = 1 << 24 };
+enum { CDB_FIXED = 16, HEAD_WORDS = sizeof(struct srp_cmd) / 8, LIMIT_MAX = 1 << 24 };
+enum { RSP_HEAD = 40 /* SRP_RSP's fixed part, in whole words */ };
 
 /* ---- building ---- */
+
+/* A field's value where it stands in its word of the IU. */
+#define FIELD(name, value) ((uint64_t)(value) << offsetof(struct srp_cmd, name) % 8 * 8)
+
+_Static_assert(offsetof(struct srp_cmd, lun) == 20 && offsetof(struct srp_cmd, cdb) == 32, "what put_head writes");
 
 struct list {
     const struct vi_segment *segments;
@@ -13,55 +20,92 @@ struct list {
     uint32_t nbytes;
 };
 
-static void put_desc(const struct vi_channel *c, uint8_t *p, uint64_t offset, uint64_t nbytes)
+/* A memory descriptor (struct srp_direct_buf) as the two words it is in memory. */
+struct desc {
+    uint64_t words[2];
+};
+
+_Static_assert(sizeof(struct desc) == sizeof(struct srp_direct_buf), "what describe makes");
+
+static inline struct desc describe(const struct vi_channel *c, uint64_t offset, uint64_t nbytes)
 {
-    struct srp_direct_buf d = { put_be64(offset % VSCSI_PAGE_SIZE), put_be32(vi_gref(c, offset)),
-                                put_be32((uint32_t)nbytes) };
-    memcpy(p, &d, sizeof d);
+    const uint32_t key = __builtin_bswap32(vi_gref(c, offset)), length = __builtin_bswap32((uint32_t)nbytes);
+    return (struct desc){ { __builtin_bswap64(offset % VSCSI_PAGE_SIZE), (uint64_t)length << 32 | key } };
 }
 
-static uint32_t format_of(const struct list *l)
+static inline uint32_t format_of(uint32_t count)
 {
-    return l->count == 0 ? SRP_FMT_NONE : l->count == 1 ? SRP_FMT_DIRECT : SRP_FMT_INDIRECT;
+    return count == 0 ? SRP_FMT_NONE : count == 1 ? SRP_FMT_DIRECT : SRP_FMT_INDIRECT;
+}
+
+/* Additional CDB bytes, a multiple of 4. */
+static inline uint32_t more_cdb(const struct vi_request *q)
+{
+    return q->cdb_nbytes > CDB_FIXED ? (q->cdb_nbytes - CDB_FIXED + 3u) & ~3u : 0;
+}
+
+/* SRP_CMD's fixed part goes to the ring as it is made: every word is stored once, and zero where the CDB ends. */
+static inline void put_head(uint64_t *to, const struct vi_slot *slot, const struct vi_request *q, uint32_t out_inline,
+                            uint32_t in_inline)
+{
+    uint64_t lun, cdb[2];
+    memcpy(&lun, q->lun, sizeof lun);
+    memcpy(cdb, q->cdb, sizeof cdb);
+    if (q->cdb_nbytes <= 8) {
+        cdb[0] &= UINT64_MAX >> (64 - 8 * q->cdb_nbytes);
+        cdb[1] = 0;
+    } else if (q->cdb_nbytes < CDB_FIXED) {
+        cdb[1] &= UINT64_MAX >> (128 - 8 * q->cdb_nbytes);
+    }
+    const uint32_t format = format_of(q->out_count) << 4 | format_of(q->in_count);
+    vscsi_store64_relaxed(&to[0], FIELD(opcode, SRP_CMD) | FIELD(buf_fmt, format) |
+                                      FIELD(data_out_desc_cnt, out_inline) | FIELD(data_in_desc_cnt, in_inline));
+    vscsi_store64_relaxed(&to[1], __builtin_bswap64(slot->completion.tag));
+    vscsi_store64_relaxed(&to[2], FIELD(lun, lun));
+    /* The additional length is a count of words in bits 7-2: the number of bytes as it stands. */
+    vscsi_store64_relaxed(&to[3], lun >> 32 | FIELD(task_attr, q->attribute) | FIELD(add_cdb_len, more_cdb(q)));
+    vscsi_store64_relaxed(&to[4], cdb[0]);
+    vscsi_store64_relaxed(&to[5], cdb[1]);
 }
 
 /* What the list takes in the IU with all its descriptors inline, or with none of a longer list's. */
 static uint32_t descriptor_nbytes(const struct list *l, bool inline_all)
 {
     if (l->count < 2)
-        return l->count * (uint32_t)sizeof(struct srp_direct_buf);
-    return (uint32_t)sizeof(struct srp_indirect_buf) +
-           (inline_all ? l->count * (uint32_t)sizeof(struct srp_direct_buf) : 0);
+        return l->count * (uint32_t)sizeof(struct desc);
+    return (uint32_t)sizeof(struct srp_indirect_buf) + (inline_all ? l->count * (uint32_t)sizeof(struct desc) : 0);
 }
 
 static void put_list(const struct vi_channel *c, uint8_t *p, const struct list *l)
 {
-    for (uint32_t i = 0; i < l->count; i++)
-        put_desc(c, p + i * sizeof(struct srp_direct_buf), l->segments[i].offset, l->segments[i].nbytes);
+    for (uint32_t i = 0; i < l->count; i++) {
+        struct desc d = describe(c, l->segments[i].offset, l->segments[i].nbytes);
+        memcpy(p + i * sizeof d, &d, sizeof d);
+    }
 }
 
 /* Writes one direction's descriptor; with a table, at *table, all the list's descriptors go there. */
-static uint8_t *put_direction(const struct vi_channel *c, uint8_t *p, const struct list *l, uint8_t *inline_count,
+static uint8_t *put_direction(const struct vi_channel *c, uint8_t *p, const struct list *l, uint32_t *inline_count,
                               uint64_t *table)
 {
-    const uint32_t each = sizeof(struct srp_direct_buf);
+    const uint32_t nbytes = l->count * (uint32_t)sizeof(struct desc);
     *inline_count = 0;
     if (l->count < 2) {
         put_list(c, p, l);
-        return p + l->count * each;
+        return p + nbytes;
     }
-    struct srp_indirect_buf head = { { put_be64(0), put_be32(0), put_be32(l->count * each) },
-                                     put_be32(l->nbytes) };
+    struct srp_indirect_buf head = { { put_be64(0), put_be32(0), put_be32(nbytes) }, put_be32(l->nbytes) };
     memcpy(p, &head, sizeof head);
     if (table) {
-        put_desc(c, p, *table, (uint64_t)l->count * each);
+        struct desc d = describe(c, *table, nbytes);
+        memcpy(p, &d, sizeof d);
         put_list(c, c->config.memory + *table, l);
-        *table += (uint64_t)l->count * each;
+        *table += nbytes;
         return p + sizeof head;
     }
-    *inline_count = (uint8_t)l->count;
+    *inline_count = l->count;
     put_list(c, p + sizeof head, l);
-    return p + sizeof head + (size_t)l->count * each;
+    return p + sizeof head + nbytes;
 }
 
 /* Where the external table goes: the caller's memory, else the slot's own. */
@@ -82,17 +126,12 @@ static int find_table(struct vi_channel *c, struct vi_slot *slot, const struct v
     return rc ? rc : vi_grant_run(c, slot, *table, nbytes, true);
 }
 
-static int build(struct vi_channel *c, struct vi_slot *slot, const struct vi_request *q, void *iu, uint32_t *nbytes)
+/* With additional CDB bytes or several descriptors. */
+__attribute__((noinline)) static int build_long(struct vi_channel *c, struct vi_slot *slot, const struct vi_request *q,
+                                                uint64_t *to)
 {
-    if (q->cdb_nbytes == 0 || q->cdb_nbytes > VSCSI_CDB_MAX || q->attribute > SRP_TSK_ACA)
-        return -EINVAL;
-    struct list out = { q->out, q->out_count, 0 }, in = { q->in, q->in_count, 0 };
-    int rc = vi_check_segments(c, out.segments, out.count, &out.nbytes);
-    if (rc == 0)
-        rc = vi_check_segments(c, in.segments, in.count, &in.nbytes);
-    if (rc)
-        return rc;
-    uint32_t more = q->cdb_nbytes > CDB_FIXED ? (q->cdb_nbytes - CDB_FIXED + 3u) & ~3u : 0;
+    const struct list out = { q->out, q->out_count, slot->out_nbytes }, in = { q->in, q->in_count, slot->in_nbytes };
+    const uint32_t more = more_cdb(q);
     uint32_t room = c->max_iu_nbytes - (uint32_t)sizeof(struct srp_cmd);
     if (more > room)
         return -EMSGSIZE;
@@ -104,31 +143,51 @@ static int build(struct vi_channel *c, struct vi_slot *slot, const struct vi_req
         return -EMSGSIZE;
 
     uint64_t table = 0;
+    int rc = 0;
     if (!all) {
         uint64_t entries = (out.count > 1 ? out.count : 0) + (uint64_t)(in.count > 1 ? in.count : 0);
-        rc = find_table(c, slot, q, entries * sizeof(struct srp_direct_buf), &table);
+        rc = find_table(c, slot, q, entries * sizeof(struct desc), &table);
     }
     if (rc == 0)
-        rc = vi_grant_segments(c, slot, out.segments, out.count, true);
-    if (rc == 0)
-        rc = vi_grant_segments(c, slot, in.segments, in.count, false);
+        rc = vi_grant_request(c, slot, q);
     if (rc)
         return rc;
 
-    struct srp_cmd *cmd = iu;
-    cmd->opcode = SRP_CMD;
-    cmd->buf_fmt = (uint8_t)(format_of(&out) << 4 | format_of(&in));
-    cmd->tag = put_be64(slot->completion.tag);
-    memcpy(cmd->lun, q->lun, sizeof cmd->lun);
-    cmd->task_attr = q->attribute;
-    cmd->add_cdb_len = (uint8_t)more; /* a count of words in bits 7-2: the number of bytes as it stands */
-    memcpy(cmd->cdb, q->cdb, q->cdb_nbytes);
-    uint8_t *p = (uint8_t *)iu + sizeof *cmd + more;
-    p = put_direction(c, p, &out, &cmd->data_out_desc_cnt, all ? NULL : &table);
-    p = put_direction(c, p, &in, &cmd->data_in_desc_cnt, all ? NULL : &table);
-    *nbytes = (uint32_t)(p - (uint8_t *)iu);
-    slot->out_nbytes = out.nbytes;
-    slot->in_nbytes = in.nbytes;
+    uint8_t tail[VSCSI_SRP_SLOT - sizeof(struct srp_cmd)] = { 0 };
+    uint32_t out_inline, in_inline;
+    if (more)
+        memcpy(tail, q->cdb + CDB_FIXED, q->cdb_nbytes - CDB_FIXED);
+    uint8_t *p = tail + more;
+    p = put_direction(c, p, &out, &out_inline, all ? NULL : &table);
+    p = put_direction(c, p, &in, &in_inline, all ? NULL : &table);
+    put_head(to, slot, q, out_inline, in_inline);
+    vscsi_slot_write(to + HEAD_WORDS, tail, (size_t)(p - tail));
+    return 0;
+}
+
+static int build(struct vi_channel *c, struct vi_slot *slot, const struct vi_request *q, uint64_t *to)
+{
+    if (q->cdb_nbytes == 0 || q->cdb_nbytes > VSCSI_CDB_MAX || q->attribute > SRP_TSK_ACA)
+        return -EINVAL;
+    int rc = vi_check_segments(c, q->out, q->out_count, &slot->out_nbytes);
+    if (rc == 0)
+        rc = vi_check_segments(c, q->in, q->in_count, &slot->in_nbytes);
+    if (rc)
+        return rc;
+    const uint64_t count = (uint64_t)q->out_count + q->in_count;
+    if (q->cdb_nbytes > CDB_FIXED || count > 1)
+        return build_long(c, slot, q, to);
+    /* Nearly every command. Its IU has 64 bytes at most, and no target may ask for less. */
+    rc = vi_grant_request(c, slot, q);
+    if (rc)
+        return rc;
+    put_head(to, slot, q, 0, 0);
+    if (count) {
+        const struct vi_segment *s = q->in_count ? q->in : q->out;
+        struct desc d = describe(c, s->offset, s->nbytes);
+        vscsi_store64_relaxed(&to[HEAD_WORDS], d.words[0]);
+        vscsi_store64_relaxed(&to[HEAD_WORDS + 1], d.words[1]);
+    }
     return 0;
 }
 
@@ -141,6 +200,7 @@ void vi_build_management(struct vi_slot *slot, uint8_t function, const uint8_t l
     iu->tsk_mgmt_func = function;
     iu->task_tag = put_be64(task_tag);
     slot->management = true;
+    slot->out_nbytes = slot->in_nbytes = 0;
 }
 
 /* ---- decoding ---- */

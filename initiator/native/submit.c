@@ -15,11 +15,16 @@ bool vi_may_send(const struct vi_channel *c, bool management)
     return c->request_limit > c->kept_credits && free > RING_KEPT && c->free_count > 1;
 }
 
-/* The IU goes to the ring; nothing can fail any more. */
-static void put_iu(struct vi_channel *c, struct vi_slot *slot, const void *iu, uint32_t nbytes)
+/* Where the next request will stand: the target does not look there before it is published. */
+static uint64_t *next_request(const struct vi_channel *c)
 {
-    slot->ring_index = c->ring.req_prod_pvt;
-    vscsi_slot_write(vscsi_front_next_request(&c->ring), iu, nbytes);
+    return vscsi_ring_slot(c->ring.sring, c->ring.req_prod_pvt, c->ring.nr_ents, c->ring.slot_nbytes);
+}
+
+/* It stands there. */
+static void sent(struct vi_channel *c, struct vi_slot *slot)
+{
+    slot->ring_index = c->ring.req_prod_pvt++;
     c->request_limit -= c->codec->credits;
 }
 
@@ -31,17 +36,15 @@ int vi_enqueue(struct vi_channel *c, const struct vi_request *q, enum vi_owner o
         return -ENOTCONN;
     if (!vi_may_send(c, false))
         return -EAGAIN;
-    vscsi_word iu[VSCSI_SRP_SLOT / 8] = { 0 };
-    uint32_t nbytes = 0;
     struct vi_slot *slot = vi_slot_get(c, owner);
     slot->completion.cookie = q->cookie;
-    int rc = c->codec->build(c, slot, q, iu, &nbytes);
+    int rc = c->codec->build(c, slot, q, next_request(c));
     if (rc) {
         vi_revoke(c, slot);
         vi_slot_unget(c, slot);
         return rc;
     }
-    put_iu(c, slot, iu, nbytes);
+    sent(c, slot);
     *out = slot;
     return 0;
 }
@@ -206,7 +209,8 @@ int vi_task_management(struct vi_channel *c, uint8_t function, const uint8_t lun
         struct vi_slot *slot = vi_slot_get(c, VI_OWNER_WAITER);
         slot->completion.cookie = 0;
         vi_build_management(slot, function, lun, task_tag, (struct srp_tsk_mgmt *)(void *)iu);
-        put_iu(c, slot, iu, sizeof iu);
+        vscsi_slot_write(next_request(c), iu, sizeof iu);
+        sent(c, slot);
         publish(c);
         rc = finish(c, slot, completion, deadline);
     }

@@ -58,26 +58,55 @@ void fuzz_copied(const void *private, const void *slot, size_t nbytes)
         front.sent[i].state = ANSWERED;
 }
 
-void fuzz_written(const void *slot, const void *private, size_t nbytes)
+/* A request has its first two words, of which the second is the tag in both protocols. */
+static void sent(const uint64_t words[2])
 {
-    if (front.raw)
-        return;
-    PROMISE(in_ring(slot), "a slot is written outside the ring");
-    const struct vscsi_front_ring *ring = &front.c->ring;
-    uint32_t index = (ring->req_prod_pvt - 1) & (ring->nr_ents - 1);
-    size_t at = (size_t)((const uint8_t *)slot - (uint8_t *)front.sring) - VSCSI_RING_HEADER;
-    PROMISE(at == (size_t)index * front.slot_nbytes && nbytes <= front.slot_nbytes, "a request in the wrong place");
-    PROMISE(ring->req_prod_pvt - ring->rsp_cons <= ring->nr_ents, "more requests than slots");
-    uint64_t tag = tag_in(private, false);
+    const uint8_t *iu = (const uint8_t *)words;
+    uint64_t tag = tag_in(iu, false);
     int old = find(tag);
     PROMISE(old < 0 || front.sent[old].state == OVER, "a tag is used again");
     PROMISE(front.nr_sent < MOST_SENT, "too many requests for this harness");
     front.sent[front.nr_sent].tag = tag;
-    front.sent[front.nr_sent].operation = *(const uint8_t *)private;
-    if (front.protocol == VI_PROTOCOL_BLKIF && *(const uint8_t *)private == BLKIF_OP_INDIRECT)
-        front.sent[front.nr_sent].operation = ((const uint8_t *)private)[1];
+    front.sent[front.nr_sent].operation = iu[0];
+    if (front.protocol == VI_PROTOCOL_BLKIF && iu[0] == BLKIF_OP_INDIRECT)
+        front.sent[front.nr_sent].operation = iu[1];
     front.sent[front.nr_sent].reaped = false;
     front.sent[front.nr_sent++].state = SENT;
+}
+
+/* `nbytes` of the next request, which has not been counted yet, are written: where in it they stand. */
+static size_t within_request(const void *slot, size_t nbytes)
+{
+    PROMISE(in_ring(slot), "a slot is written outside the ring");
+    const struct vscsi_front_ring *ring = &front.c->ring;
+    size_t at = (size_t)((const uint8_t *)slot - (uint8_t *)front.sring) - VSCSI_RING_HEADER;
+    size_t within = at % front.slot_nbytes;
+    PROMISE(at / front.slot_nbytes == (ring->req_prod_pvt & (ring->nr_ents - 1)) &&
+            within + nbytes <= front.slot_nbytes, "a request in the wrong place");
+    PROMISE(ring->req_prod_pvt - ring->rsp_cons < ring->nr_ents, "more requests than slots");
+    return within;
+}
+
+void fuzz_written(const void *slot, const void *private, size_t nbytes)
+{
+    if (front.raw)
+        return;
+    if (within_request(slot, nbytes) == 0)
+        sent((const uint64_t[2]){ word(private, 0), word(private, 8) });
+}
+
+void fuzz_stored(const uint64_t *at, uint64_t value)
+{
+    static uint64_t words[2];
+    const uint8_t *p = (const uint8_t *)at, *table = front.memory + (size_t)FRONT_INDIRECT * VSCSI_PAGE_SIZE;
+    if (front.raw || (p >= table && p < table + (size_t)INDIRECT_PAGES * VSCSI_PAGE_SIZE))
+        return;
+    size_t within = within_request(at, sizeof value);
+    if (within > 8)
+        return;
+    words[within / 8] = value;
+    if (within == 8)
+        sent(words);
 }
 
 void fuzz_published(const uint32_t *index, uint32_t value)
@@ -183,10 +212,17 @@ uint8_t front_operation(uint64_t tag)
 
 /* ---- a channel ---- */
 
+static void format(void *sring)
+{
+    front.raw = true;
+    vscsi_ring_format(sring);
+    front.raw = false;
+}
+
 static void open_channel(void)
 {
     const uint8_t options = front.options[1];
-    vscsi_ring_format(front.sring);
+    format(front.sring);
     int ends[2], error = 0;
     PROMISE(vscsi_event_pair(ends) == 0, "no event channel");
     struct vi_config config = {
@@ -246,7 +282,7 @@ void front_open(uint8_t protocol, uint8_t limit, uint8_t options, uint8_t more)
     for (uint32_t frame = FRONT_RING; frame < FRONT_FRAMES && options & 1; frame++)
         vscsi_granter_grant(&front.granter, GREF_BASE + frame, 0, frame, 0);
     void *reverse = front.memory + FRONT_REVERSE * VSCSI_PAGE_SIZE;
-    vscsi_ring_format(reverse);
+    format(reverse);
     vscsi_ring_back(&front.reverse, reverse, 1, VSCSI_SRP_SLOT, 0);
     open_channel();
 }

@@ -17,6 +17,8 @@ void fuzz_fire(const void *at);
 /* The product has copied out of a slot, written one, published an index, mapped or unmapped a granted page. */
 void fuzz_copied(const void *private, const void *slot, size_t nbytes);
 void fuzz_written(const void *slot, const void *private, size_t nbytes);
+/* The product has stored one word that is not part of such a copy; it may lie in private memory. */
+void fuzz_stored(const uint64_t *at, uint64_t word);
 void fuzz_published(const uint32_t *index, uint32_t value);
 void fuzz_mapped(const void *mapper, uint32_t gref, int write, int persistent, const uint8_t *page);
 void fuzz_unmapped(const void *mapper, uint32_t gref, int write, int persistent);
@@ -32,11 +34,13 @@ static inline void fuzz_look(const void *at)
 #define vscsi_store_release plain_store_release
 #define vscsi_slot_read plain_slot_read
 #define vscsi_slot_write plain_slot_write
+#define vscsi_store64_relaxed plain_store64_relaxed
 #include "barrier.h"
 #undef vscsi_load_acquire
 #undef vscsi_store_release
 #undef vscsi_slot_read
 #undef vscsi_slot_write
+#undef vscsi_store64_relaxed
 
 static inline uint32_t vscsi_load_acquire(const uint32_t *p)
 {
@@ -48,6 +52,13 @@ static inline void vscsi_store_release(uint32_t *p, uint32_t v)
 {
     plain_store_release(p, v);
     fuzz_published(p, v);
+}
+
+static inline void vscsi_store64_relaxed(uint64_t *p, uint64_t v)
+{
+    fuzz_look(p);
+    plain_store64_relaxed(p, v);
+    fuzz_stored(p, v);
 }
 
 /* Word by word, so that a slot may change within one copy of it. */
