@@ -5,7 +5,8 @@
 #include "segments.h"
 
 enum { CDB_FIXED = 16, HEAD_WORDS = sizeof(struct srp_cmd) / 8, LIMIT_MAX = 1 << 24 };
-enum { RSP_HEAD = 40 /* SRP_RSP's fixed part, in whole words */ };
+/* SRP_RSP up to its status and its flags, and all its fixed part, in whole words. */
+enum { RSP_HEAD = 24, RSP_WHOLE = 40 };
 
 /* ---- building ---- */
 
@@ -222,25 +223,21 @@ static int residual(uint8_t flags, uint8_t over, uint8_t under, be32_t count, ui
     return 0;
 }
 
-static int add_credit(struct vi_channel *c, be32_t delta)
+static inline int add_credit(struct vi_channel *c, uint32_t delta)
 {
-    int64_t limit = (int64_t)c->request_limit + (int32_t)get_be32(delta);
+    const int64_t limit = (int64_t)c->request_limit + (int32_t)delta;
     if (limit > LIMIT_MAX || limit < -LIMIT_MAX)
         return -EPROTO;
     c->request_limit = (int32_t)limit;
     return 0;
 }
 
-static int take(struct vi_channel *c, const void *shared, struct vi_slot **found)
+/* A response with residuals, response data or sense data. `words` holds the first three; the others are yet to be read. */
+__attribute__((noinline)) static int take_flagged(struct vi_slot *slot, const void *shared, vscsi_word *words)
 {
-    vscsi_word words[VSCSI_SRP_SLOT / 8];
-    vscsi_slot_read(words, shared, RSP_HEAD);
     const struct srp_rsp *rsp = (const void *)words;
-    if (rsp->opcode != SRP_RSP)
-        return -EPROTO;
-    struct vi_slot *slot = vi_slot_of_tag(c, get_be64(rsp->tag));
-    if (!slot)
-        return -EPROTO;
+    const uint8_t *more = (const uint8_t *)shared + RSP_HEAD;
+    vscsi_slot_read(words + RSP_HEAD / 8, more, RSP_WHOLE - RSP_HEAD);
     bool responded = rsp->flags & SRP_RSP_RSPVALID, sensed = rsp->flags & SRP_RSP_SNSVALID;
     uint32_t response_nbytes = responded ? get_be32(rsp->resp_data_len) : 0;
     uint32_t sense_nbytes = sensed ? get_be32(rsp->sense_data_len) : 0;
@@ -250,8 +247,8 @@ static int take(struct vi_channel *c, const void *shared, struct vi_slot **found
     if (slot->management && !responded)
         return -EPROTO;
     uint32_t used = (uint32_t)sizeof *rsp + response_nbytes + sense_nbytes;
-    if (used > RSP_HEAD)
-        vscsi_slot_read(words + RSP_HEAD / 8, (const uint8_t *)shared + RSP_HEAD, used - RSP_HEAD);
+    if (used > RSP_WHOLE)
+        vscsi_slot_read(words + RSP_WHOLE / 8, more + RSP_WHOLE - RSP_HEAD, used - RSP_WHOLE);
 
     struct vi_completion *done = &slot->completion;
     int rc = residual(rsp->flags, SRP_RSP_DOOVER, SRP_RSP_DOUNDER, rsp->data_out_res_cnt, slot->out_nbytes,
@@ -259,8 +256,6 @@ static int take(struct vi_channel *c, const void *shared, struct vi_slot **found
     if (rc == 0)
         rc = residual(rsp->flags, SRP_RSP_DIOVER, SRP_RSP_DIUNDER, rsp->data_in_res_cnt, slot->in_nbytes,
                       &done->in_residual);
-    if (rc == 0)
-        rc = add_credit(c, rsp->req_lim_delta);
     if (rc)
         return rc;
     const uint8_t *tail = (const uint8_t *)words + sizeof *rsp;
@@ -275,8 +270,29 @@ static int take(struct vi_channel *c, const void *shared, struct vi_slot **found
     }
     done->sense_nbytes = (uint8_t)sense_nbytes;
     memcpy(done->sense, tail + response_nbytes, sense_nbytes);
-    *found = slot;
     return 0;
+}
+
+/* Where no flag is set there is nothing beyond the first three words, whatever stands there. */
+static int take(struct vi_channel *c, const void *shared, struct vi_slot **found)
+{
+    vscsi_word words[VSCSI_SRP_SLOT / 8];
+    vscsi_slot_read(words, shared, RSP_HEAD);
+    const struct srp_rsp *rsp = (const void *)words;
+    if (rsp->opcode != SRP_RSP)
+        return -EPROTO;
+    struct vi_slot *slot = vi_slot_of_tag(c, get_be64(rsp->tag));
+    if (!slot)
+        return -EPROTO;
+    int rc = add_credit(c, get_be32(rsp->req_lim_delta));
+    if (rc == 0) {
+        if (rsp->flags || slot->management)
+            rc = take_flagged(slot, shared, words);
+        else
+            slot->completion.status = rsp->status;
+    }
+    *found = slot;
+    return rc;
 }
 
 const struct vi_codec vi_codec_srp = { VSCSI_SRP_SLOT, true, build, take };

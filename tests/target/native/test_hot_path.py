@@ -20,9 +20,9 @@ from comparison.scenes_protocol import DEPTH, TURNS, drive, instructions
 SLACK = 1.10
 BOUNDS = {
     ("srp", "target"): 1262,
-    ("srp", "initiator"): 918,
+    ("srp", "initiator"): 482,
     ("blkif", "target"): 900,
-    ("blkif", "initiator"): 672,
+    ("blkif", "initiator"): 459,
 }
 
 
