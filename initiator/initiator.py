@@ -8,33 +8,26 @@ initiator.nexus's.
 
 import errno
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from initiator.dirty import is_power_loss
 from initiator.done import Done, PeerInfo
 from initiator.errors import CommandTimeout, transport_error
 from initiator.escalation import TMF_SECONDS
 from initiator.hba import SrpChannel
 from initiator.link import Link
+from initiator.lun import Lun
 from initiator.native import ffi, lib
 from initiator.nexus import Nexus
 from initiator.request import Request
 from vscsi.bus.memory import PAGE
 from vscsi.scsi import cdb as cdb_
 from vscsi.scsi import lun as lun_
-from vscsi.scsi import sense
 from vscsi.scsi.parameters import decode_luns
-
-if TYPE_CHECKING:
-    from initiator.lun import Lun
 
 log = logging.getLogger("vscsi.initiator")
 
 CHECK_CONDITION = 0x02
-RESET = 0x29
-"""ASC of the unit attentions that power on, resets and nexus loss leave behind."""
-POWER_LOST = (0x00, 0x01, 0x02, 0x04)
-"""Their ASCQs that may mean a volatile write cache was lost; 29h/03h and 29h/07h do not."""
-
 TAG_RING_SHIFT = 42
 
 DataIn = int | bytearray | memoryview
@@ -73,8 +66,6 @@ class Initiator(Nexus):
 
     def luns(self) -> list[int]:
         """The logical units, by REPORT LUNS. ScsiError, TransportError."""
-        from initiator.lun import Lun
-
         asker, room = Lun(self, 0), 4096
         while True:
             row = cdb_.REPORT_LUNS.build(select_report=0, allocation_length=room)
@@ -84,10 +75,8 @@ class Initiator(Nexus):
                 return [n for n in decode_luns(data) if n is not None]
             room = min(needed, 1 << 20)
 
-    def lun(self, n: int) -> "Lun":
+    def lun(self, n: int) -> Lun:
         """One logical unit as a disk."""
-        from initiator.lun import Lun
-
         return Lun(self, n)
 
     # ---- commands ----
@@ -140,7 +129,8 @@ class Initiator(Nexus):
             done.status = int(completion.status)
             done.sense = bytes(ffi.buffer(completion.sense, completion.sense_nbytes))
             if done.status == CHECK_CONDITION:
-                self._note(request.lun, done.sense)
+                # A unit attention is told once: whoever gets it, all who use the logical unit must know.
+                self.power_losses[request.lun] += is_power_loss(done.sense)
             done.in_residual, done.out_residual = int(completion.in_residual), int(completion.out_residual)
             nbytes = request.in_nbytes - max(0, done.in_residual)
             if nbytes:
@@ -157,12 +147,6 @@ class Initiator(Nexus):
             request.channel.tap.done(request.tapped, done, rc, int(completion.response_code))
         self.free(request, lost=rc not in (0, -errno.ECANCELED, -errno.EIO), keep_call=keep_call)
         return done
-
-    def _note(self, lun: int, data: bytes) -> None:
-        """A unit attention is told once: whoever gets it, all who use the logical unit must know."""
-        found = sense.decode(data)
-        if found.key == sense.Key.UNIT_ATTENTION and found.asc == RESET and found.ascq in POWER_LOST:
-            self.power_losses[lun] += 1
 
     def free(self, request: Request, *, lost: bool, keep_call: bool = True) -> None:
         """Ends a request's hold on its buffer."""

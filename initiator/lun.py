@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from initiator.dirty import RESET, Dirty
 from initiator.done import Done
 from initiator.errors import (
     CacheLost,
@@ -21,7 +22,6 @@ from initiator.errors import (
     ScsiError,
     TransportError,
 )
-from initiator.initiator import RESET
 from initiator.native import lib
 from vscsi.scsi import cdb as cdb_
 from vscsi.scsi import sense, vpd
@@ -49,8 +49,7 @@ class Lun:
         self.lun = lun
         self._lock = threading.Lock()
         self._facts: tuple[int, int, int, int, int] | None = None
-        self._dirty: int | None = None
-        """Power losses there had been when the first write was answered that no flush has followed; None: no such."""
+        self._dirty = Dirty()
 
     # ---- facts ----
 
@@ -205,8 +204,7 @@ class Lun:
                 data_out=view[start : start + count * block],
             )  # fmt: skip
             if not fua:
-                with self._lock:
-                    self._dirty = losses if self._dirty is None else self._dirty
+                self._dirty.written(losses)
             if done.out_residual:
                 raise InitiatorError(f"lun {self.lun}: {done.out_residual} bytes were not taken")
 
@@ -223,15 +221,9 @@ class Lun:
         volatile cache they may be gone (a target that was only killed has lost nothing, for the kernel keeps what it
         wrote; one whose machine went down has). A write with `fua` needs no flush.
         """
-        with self._lock:
-            dirty, self._dirty = self._dirty, None
-        try:
+        with self._dirty.flushing() as flush:
             self.execute(cdb_.SYNCHRONIZE_CACHE_10.build(lba=0, number_of_logical_blocks=0), repeatable=True)
-        except BaseException:
-            with self._lock:
-                self._dirty = dirty if dirty is not None else self._dirty
-            raise
-        if dirty is not None and self.initiator.power_losses[self.lun] != dirty:
+        if flush.is_late(self.initiator.power_losses[self.lun]):
             raise CacheLost(
                 f"lun {self.lun}: the target has started anew: what was written and not flushed may be lost"
             )

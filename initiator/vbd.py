@@ -9,7 +9,6 @@ import errno
 import itertools
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from initiator.buffers import Buffer, Buffers
 from initiator.channel import DEADLY, Call, Channel
+from initiator.dirty import Dirty
 from initiator.errors import (
     BlkifError,
     CacheLost,
@@ -81,9 +81,7 @@ class Vbd:
         self._pid = os.getpid()
         self._closed = False
         self._turn = itertools.count()
-        self._lock = threading.Lock()
-        self._dirty: int | None = None
-        """Restarts there had been when the first write was answered that no flush has followed; None: no such."""
+        self._dirty = Dirty()
         self._restarts = 0
         self.recovery = Recovery(self._again, policy_of(reconnect), f"vbd {self.devid}")
         self._connect()
@@ -204,8 +202,7 @@ class Vbd:
             finally:
                 link.users.leave()
             if operation == WRITE:
-                with self._lock:
-                    self._dirty = restarts if self._dirty is None else self._dirty
+                self._dirty.written(restarts)
             return
 
     def _request(
@@ -308,20 +305,14 @@ class Vbd:
 
         CacheLost, once, if another process serves the disk since writes were answered that no flush has followed.
         """
-        with self._lock:
-            dirty, self._dirty = self._dirty, None
-        try:
+        with self._dirty.flushing() as flush:
             if self.properties.flush:
                 self.request(FLUSH, 0)
             elif self.properties.barrier:
                 self.request(BARRIER, 0)
             else:
                 return
-        except BaseException:
-            with self._lock:
-                self._dirty = dirty if dirty is not None else self._dirty
-            raise
-        if dirty is not None and self._restarts != dirty:
+        if flush.is_late(self._restarts):
             raise CacheLost(f"vbd {self.devid}: the target started anew: what was written may be lost")
 
     def barrier(self, lba: int = 0, data: Data = b"") -> None:
