@@ -6,7 +6,6 @@ device is suspended is sent again after `resume`, as blkfront does: blkif's requ
 """
 
 import errno
-import itertools
 import logging
 import os
 import time
@@ -14,29 +13,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from initiator.buffers import Buffer, Buffers
+from initiator.buffers import Buffer
 from initiator.channel import DEADLY, Call, Channel
+from initiator.connected import MEMORY_NBYTES, Connected
 from initiator.dirty import Dirty
 from initiator.errors import (
     BlkifError,
     CacheLost,
     CommandTimeout,
-    InitiatorError,
     NotSent,
     TransportError,
     transport_error,
 )
 from initiator.native import lib
-from initiator.recovery import Backoff, Recovery, policy_of
+from initiator.recovery import Backoff
 from initiator.vbd_link import VbdLink
 from initiator.vbd_session import SUSPENDED, VbdSession
 from vscsi import blkif
-from vscsi.bus.local import InitiatorConnection, Memory
 from vscsi.bus.memory import PAGE
 
 log = logging.getLogger("vscsi.initiator")
 
-MEMORY_NBYTES = 64 << 20
 SECTOR = int(lib.VSCSI_SECTOR_SIZE)
 
 READ, WRITE = int(lib.BLKIF_OP_READ), int(lib.BLKIF_OP_WRITE)
@@ -48,7 +45,7 @@ MAX_DISCARD_SECTORS = (1 << 32) - 8
 Data = bytes | bytearray | memoryview
 
 
-class Vbd:
+class Vbd(Connected[VbdLink]):
     """The virtual disk `devid`, or the one that serves `lun`. ConnectError if there is none, or no target."""
 
     def __init__(
@@ -67,9 +64,8 @@ class Vbd:
         reconnect: bool | Backoff = False,
     ) -> None:
         self.lun, self.timeout = lun, timeout
-        self.path = Path(path) if path is not None else None
         self.devid = blkif.devid_of_lun(lun) if devid is None else devid
-        self._options: dict[str, Any] = {
+        options: dict[str, Any] = {
             "memory_nbytes": memory_nbytes,
             "ring_pages": ring_pages,
             "queues": queues,
@@ -78,47 +74,24 @@ class Vbd:
             "timeout": min(timeout, 30.0),
             "on_update": on_resize,
         }
-        self._pid = os.getpid()
-        self._closed = False
-        self._turn = itertools.count()
         self._dirty = Dirty()
         self._restarts = 0
-        self.recovery = Recovery(self._again, policy_of(reconnect), f"vbd {self.devid}")
-        self._connect()
+        """How often another process was found behind the disk."""
 
-    def _connect(self) -> None:
-        self._link = VbdLink(self.path, self.devid, on_lost=self._lost, **self._options)
-        self.session.look()
+        def connect() -> VbdLink:
+            return VbdLink(self.path, self.devid, on_lost=self._lost, **options)
 
-    def _lost(self, link: VbdLink, why: str) -> None:
-        if link is getattr(self, "_link", None):
-            self.recovery.lost(why)
+        super().__init__(f"vbd {self.devid}", connect, lambda link: None, reconnect, path)
 
     def _again(self) -> None:
         server = self._link.server
-        self._link.end()
-        self._connect()
-        if self._link.server != server:
-            self._restarts += 1
-
-    @property
-    def connection(self) -> InitiatorConnection:
-        """The bus."""
-        return self._link.connection
-
-    @property
-    def memory(self) -> Memory:
-        """What is shared with the target."""
-        return self._link.memory
+        super()._again()
+        self._restarts += self._link.server != server
 
     @property
     def session(self) -> VbdSession:
         """The device's conversation."""
         return self._link.session
-
-    @property
-    def _buffers(self) -> Buffers:
-        return self._link.buffers
 
     # ---- facts ----
 
@@ -157,24 +130,6 @@ class Vbd:
 
     # ---- requests ----
 
-    def _hold(self, deadline: float) -> VbdLink:
-        """The link there is, to be left again; waits while it is being made anew. NotSent if that takes too long."""
-        if os.getpid() != self._pid:
-            raise InitiatorError(f"this disk belongs to process {self._pid}; a forked child must connect for itself")
-        while True:
-            if not self.recovery.live or self._closed:
-                self.recovery.wait(max(0.0, deadline - time.monotonic()))
-            link = self._link
-            if not link.session.alive:
-                link.session.look()
-                if not self.recovery.live and self.recovery.hopeful:
-                    continue
-            if link.users.enter():
-                return link
-            if self._closed or time.monotonic() > deadline:
-                raise transport_error(-errno.ESHUTDOWN)
-            time.sleep(0.001)  # it is being replaced at this moment
-
     def _pick(self, link: VbdLink) -> Channel:
         queues = link.session.queues
         return queues[next(self._turn) % len(queues)]
@@ -189,7 +144,7 @@ class Vbd:
         """
         deadline = time.monotonic() + self.timeout
         while True:
-            link, restarts = self._hold(deadline), self._restarts
+            link, restarts = self.hold(max(0.0, deadline - time.monotonic())), self._restarts
             try:
                 self._request(link, operation, block, data_out, into, blocks, secure)
             except (CommandTimeout, NotSent):
@@ -344,22 +299,6 @@ class Vbd:
     def resume(self) -> None:
         """Connect with new rings and send what was outstanding again. ConnectError."""
         self.session.resume()
-
-    def close(self) -> None:
-        """Closes the device and the connection. Idempotent. In a forked child it only forgets."""
-        if self._closed:
-            return
-        self._closed = True
-        if os.getpid() == self._pid:
-            self.recovery.close()
-            with self.recovery.turn:
-                self._link.end()
-
-    def __enter__(self) -> "Vbd":
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.close()
 
     @property
     def natives(self) -> Sequence[Any]:

@@ -83,12 +83,27 @@ class VbdLink:
     def _lost(self, why: str) -> None:
         self._on_lost(self, why)
 
-    def end(self) -> None:
-        """Closes the device, then, once nobody uses them, connection and memory. Idempotent."""
+    @property
+    def alive(self) -> bool:
+        """Not lost, not closed. Suspended or not."""
+        return self.session.alive
+
+    def look(self) -> None:
+        """Tells of a loss, whether or not it has been told; not of an end that was wanted."""
+        self.session.look()
+
+    def end(self, *, orderly: bool, abandon: "Callable[[VbdLink], None] | None" = None) -> None:
+        """Closes the device, then, once nobody uses them, connection and memory; `orderly` or not. Idempotent.
+
+        `abandon`: takes completions that nobody waits for.
+        """
         if not self.users.begin_end():
             return
         with contextlib.suppress(InitiatorError, BusError):
             self.session.leave()
         self.buffers.close()
-        if self.users.gone("a disk's connection"):
-            self.connection.close()
+        if not self.users.gone("a disk's connection"):
+            return
+        if abandon is not None:
+            abandon(self)
+        self.connection.close()
