@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from initiator.errors import ScsiError, TransportError
+from initiator.errors import InitiatorError, ScsiError
 from vscsi.scsi.status import Status
 
 
@@ -20,7 +20,7 @@ class Done:
     data_in: bytes | memoryview = b""
     in_residual: int = 0
     out_residual: int = 0
-    error: TransportError | None = None
+    error: InitiatorError | None = None
     tag: int = 0
     cookie: Any = None
 

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What is done about a command that is not answered in time: ABORT TASK, then LOGICAL UNIT RESET, then logout.
 
-One command at a time, as drivers' error handlers do: a reset that ends many late commands is sent once. Each step is in
-the log, and bounded. Who logs in again is initiator.recovery. Knows task management; knows no command.
+One command at a time, as drivers' error handlers do: a reset that ends many late commands is sent once. Each step is
+in the log, and bounded. Who logs in again is initiator.recovery. Knows task management; knows no command.
 """
 
 import errno
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from initiator.errors import CommandTimeout, TransportError
+from initiator.errors import TransportError
 from initiator.native import lib
 
 if TYPE_CHECKING:
@@ -34,51 +35,39 @@ class Escalation:
         self._initiator = initiator
         self._turn = threading.Lock()
 
-    def run(self, request: "Request", seconds: float) -> int:
-        """Gets a command back that has had no answer for `seconds`: 0 if it ended with one of its own after all.
+    def run(self, request: "Request", ended: Callable[[float], bool]) -> bool:
+        """Gets back a command that has had no answer in its time: whether it has ended, and its link is held by us.
 
-        CommandTimeout: it has been ended, or the nexus, or at least its channel, is given up.
+        `ended` waits so many seconds for its end, and may take part in bringing it about. What the command is to be
+        told, unless it had an answer of its own after all, is request.late.
         """
-        call, lun = request.call, request.lun
-        tag = int(call.completion.tag)
-        if request.channel.tap is not None:
-            request.channel.tap.sent_as(request.tapped, tag)
+        lun, late = request.lun, f"no answer within {request.seconds:g} s"
+        request.late = f"lun {lun}: {late}; ended with another command"
         with self._turn:
-            if self._ended(request, 0):
-                return self._how(request, f"lun {lun}: no answer within {seconds:g} s; ended with another command")
+            if ended(0):
+                return True
             for function, name in STEPS:
                 if request.channel.ring.error:
                     break
-                log.warning("lun %d: no answer within %g s: %s of tag %#x", lun, seconds, name, tag)
-                completed = self._manage(request, function, name, seconds)
-                if self._ended(request, GRACE_SECONDS if completed else 0):
-                    return self._how(request, f"lun {lun}: no answer within {seconds:g} s; {name} ended the command")
+                log.warning("lun %d: %s: %s of tag %#x", lun, late, name, request.tag)
+                request.late = f"lun {lun}: {late}; {name} ended the command"
+                completed = self._manage(request, function, name)
+                if ended(GRACE_SECONDS if completed else 0):
+                    return True
+            request.late = f"lun {lun}: {late}, nor to task management; channel closed"
             self._give_up(request)
-        if self._ended(request, 0):
-            self._initiator.finish(request, call.completion)
-        raise CommandTimeout(f"lun {lun}: no answer within {seconds:g} s, nor to task management; channel closed")
+        return ended(0)
 
-    def _manage(self, request: "Request", function: int, name: str, seconds: float) -> bool:
-        timeout = min(TMF_SECONDS, max(seconds, LEAST_SECONDS))
-        tag = int(request.call.completion.tag)
+    def _manage(self, request: "Request", function: int, name: str) -> bool:
+        timeout = min(TMF_SECONDS, max(request.seconds, LEAST_SECONDS))
         try:
-            code = self._initiator.manage(request.channel, function, request.lun, tag, timeout)
+            code = self._initiator.manage(request.channel, function, request.lun, request.tag, timeout)
         except TransportError as error:
             log.warning("lun %d: %s: %s", request.lun, name, error)
             return False
         if code != lib.SRP_RESP_COMPLETE:
             log.warning("lun %d: %s: response code %d", request.lun, name, code)
         return code == int(lib.SRP_RESP_COMPLETE)
-
-    @staticmethod
-    def _ended(request: "Request", seconds: float) -> bool:
-        return request.channel.ring.wait(request.call, seconds) == 0
-
-    def _how(self, request: "Request", text: str) -> int:
-        if request.call.completion.error == 0:
-            return 0
-        self._initiator.finish(request, request.call.completion)
-        raise CommandTimeout(text)
 
     def _give_up(self, request: "Request") -> None:
         """I_T nexus loss: all channels, if they will be logged in again; else only the one that does not answer."""

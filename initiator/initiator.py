@@ -103,7 +103,7 @@ class Initiator(Nexus):
         # Data-in begins on a page of its own: a page has one permission.
         in_at = -(-out_nbytes // PAGE) * PAGE
         buffer = link.buffers.take(in_at + in_nbytes, timeout) if out_nbytes or in_nbytes else None
-        request = Request(link, channel, lun, channel.ring.call(), buffer, cookie)
+        request = Request(link, channel, lun, channel.ring.call(), buffer, timeout, cookie)
         q = request.call.request
         if buffer is not None:
             if out_nbytes:
@@ -142,7 +142,7 @@ class Initiator(Nexus):
                     done.data_in = request.into[:nbytes]
         else:
             request.channel.ring.noticed(rc)
-            done.error = transport_error(rc, request.channel.ring.why)
+            done.error = CommandTimeout(request.late) if request.late else transport_error(rc, request.channel.ring.why)
         if request.tapped and request.channel.tap is not None:
             request.channel.tap.done(request.tapped, done, rc, int(completion.response_code))
         self.free(request, lost=rc not in (0, -errno.ECANCELED, -errno.EIO), keep_call=keep_call)
@@ -185,10 +185,16 @@ class Initiator(Nexus):
         cookie: Any,
     ) -> Done:  # fmt: skip
         request = self.build(link, lun, cdb, data_out, data_in, attribute, seconds, cookie)
-        ring, call = request.channel.ring, request.call
+        channel, call = request.channel, request.call
+        ring = channel.ring
         rc = ring.run(call, seconds)
         if rc == -errno.ETIMEDOUT and call.completion.tag:
-            rc = self.escalation.run(request, seconds)
+            request.tag = int(call.completion.tag)
+            if channel.tap is not None:
+                channel.tap.sent_as(request.tapped, request.tag)
+            if not self.escalation.run(request, lambda seconds: ring.wait(call, seconds) == 0):
+                raise CommandTimeout(request.late)
+            rc = 0
         elif rc == -errno.ETIMEDOUT:
             self.free(request, lost=False)
             raise CommandTimeout(f"no credit for the command within {seconds:g} s; it was not sent")
@@ -217,6 +223,8 @@ class Initiator(Nexus):
         """Sends one command and returns its tag; its Done comes from `reap`, with `cookie`.
 
         Waits, at most `timeout` seconds, for a credit. CommandTimeout then; TransportError if no channel is alive.
+        A command that has no answer `timeout` seconds after it was sent is ended, as `execute` does it, by whoever
+        waits in `submit` or `reap` then (that call may take longer); its Done.error is CommandTimeout.
         """
         return self.queue.submit(lun, cdb, data_out, data_in, attribute, timeout, cookie)
 
