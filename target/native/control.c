@@ -57,6 +57,7 @@ void vt_channel_free(struct vt_channel *channel)
     }
     if (channel->event_fd >= 0)
         close(channel->event_fd);
+    vt_slow_part(channel);
     free(channel->tasks);
     free(channel);
 }
@@ -123,6 +124,8 @@ int vt_channel_add(struct vt_target *t, const struct vt_channel_config *config)
     while (rc == 0 && t->channels[id])
         if (++id == VT_MAX_CHANNELS)
             rc = -ENOSPC;
+    if (rc == 0)
+        rc = vt_slow_join(channel);
     if (rc == 0) {
         channel->id = id;
         t->channels[id] = channel;

@@ -11,7 +11,7 @@
 
 #include "task.h"
 
-enum { VT_ABORT_LIMIT_MS = 20000, VT_SLOW_BUSY = 64 };
+enum { VT_ABORT_LIMIT_MS = 20000 };
 
 /* ---- channels ---- */
 
@@ -39,6 +39,7 @@ struct vt_channel {
     const struct vt_protocol_ops *ops;
     struct vscsi_mapper *mapper;
     struct vt_lu *lu;       /* blkif */
+    struct wq_owner *slow;  /* what its connection has at Python's workers */
     struct vt_channel_config config;
     uint32_t id;
     uint32_t nexus;
@@ -162,9 +163,8 @@ struct vt_target {
     _Atomic bool tell_activity;
     pthread_mutex_t slow_lock;
     pthread_cond_t slow_cond;
-    struct vt_task *slow_first;
-    struct vt_task *slow_last;
-    struct { const struct vscsi_mapper *mapper; uint32_t running; } slow_busy[VT_SLOW_BUSY];    /* by connection */
+    struct slow_queue slow;
+    struct vt_leftover *leftovers;
     bool slow_stop;
     struct vt_tap *tap;
     _Atomic bool stopping;
@@ -265,6 +265,7 @@ void vt_tmf_check(struct vt_lu *lu);
 void vt_tmf_expire(struct vt_channel *channel, uint64_t now_ns);
 void vt_tmf_quiesced(struct vt_task *task);
 void vt_tmf_visit(struct vt_task *task);
+void vt_tmf_reset_done(struct vt_task *task);
 
 /* srp_buffer.c */
 bool vt_srp_describe_indirect(struct vt_task *task, uint32_t direction, uint32_t count);
@@ -386,8 +387,12 @@ void vt_spin_end(struct vt_loop *loop);
 uint32_t vt_spin_advice(const struct vt_loop *loop);
 
 /* slow.c */
+int vt_slow_join(struct vt_channel *channel);
+void vt_slow_part(struct vt_channel *channel);
 bool vt_slow_queue(struct vt_task *task);
 void vt_slow_abort(struct vt_task *task);
+bool vt_slow_abandon(struct vt_task *task);
+void vt_slow_free(struct vt_target *t);
 void vt_slow_stop(struct vt_target *t);
 
 /* events.c */

@@ -289,7 +289,7 @@ void vt_media_settled(struct vt_task *task)
 void vt_media_slow_done(struct vt_task *task)
 {
     if (task->ask == VT_OP_LU_RESET) {
-        vt_srp_respond_code(task, SRP_RESP_COMPLETE);
+        vt_tmf_reset_done(task);
         return;
     }
     atomic_store(&task->state, TASK_RUNNING);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Commands that Python runs: the queue to its workers, access to the initiator's buffers from there, and the way back
- * to the loop. Knows tasks and their buffers; knows no command. Worker threads call in without the GIL.
+ * to the loop. Whose turn it is, is slow_queue.c's. Knows tasks and their buffers; knows no command. Worker threads call
+ * in without the GIL.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "core.h"
@@ -11,16 +13,87 @@
 /* A task's name for Python: where it is, and a number that is never used again. */
 enum { ID_TASK_BITS = 10, ID_CHANNEL_BITS = 12 };
 
-static void unlink_slow(struct vt_target *t, struct vt_task *task)
+/* A worker that is busy with a request which has been answered without it. Under the slow lock. */
+struct vt_leftover {
+    struct vt_leftover *next;
+    uint64_t id;
+    struct wq_owner *owner;
+    struct wq_room *room;
+};
+
+/* ---- who waits for a worker, and for whose ---- */
+
+/* What an LU occupies workers with: what touches its blocks may all be stuck while INQUIRY and its like still get through. */
+enum { ROOM_BLOCKS, ROOM_REST, ROOM_RESET, ROOMS };
+
+static uint32_t kind_of(const struct vt_task *task)
 {
-    if (task->q_prev)
-        task->q_prev->q_next = task->q_next;
-    else
-        t->slow_first = task->q_next;
-    if (task->q_next)
-        task->q_next->q_prev = task->q_prev;
-    else
-        t->slow_last = task->q_prev;
+    bool blocks = !task->row || task->row->facts.flags & VT_CMD_NEEDS_READY;
+    return task->ask == VT_OP_LU_RESET ? ROOM_RESET : blocks ? ROOM_BLOCKS : ROOM_REST;
+}
+
+static struct wq_room *room_of(const struct vt_task *task)
+{
+    return task->lu ? &task->lu->workers[kind_of(task)] : NULL;
+}
+
+static uint32_t lane_of(const struct vt_task *task)
+{
+    return task->lu ? 1 + task->lu->index * ROOMS + kind_of(task) : 0;
+}
+
+/* Under the control lock: the channels of one connection have their turns together. */
+int vt_slow_join(struct vt_channel *channel)
+{
+    struct vt_target *t = channel->target;
+    struct wq_owner *owner = NULL;
+    for (uint32_t i = 0; i < VT_MAX_CHANNELS && !owner; i++)
+        if (t->channels[i] && t->channels[i]->mapper == channel->mapper)
+            owner = t->channels[i]->slow;
+    if (!owner) {
+        channel->slow = wq_owner_new(1 + VT_MAX_LUS * ROOMS);
+        return channel->slow ? 0 : -ENOMEM;
+    }
+    pthread_mutex_lock(&t->slow_lock);
+    owner->users++;
+    pthread_mutex_unlock(&t->slow_lock);
+    channel->slow = owner;
+    return 0;
+}
+
+/* A worker is free, and one may wait for just this room. At the end nobody has a turn, and lanes may be gone already. */
+static void give_place(struct vt_target *t, struct wq_owner *owner, struct wq_room *room)
+{
+    if (t->slow_stop)
+        return;
+    wq_done(&t->slow, owner, room);
+    if (t->slow.waiting)
+        pthread_cond_signal(&t->slow_cond);
+}
+
+static void give_owner(struct wq_owner *owner)
+{
+    if (--owner->users == 0)
+        wq_owner_free(owner);
+}
+
+void vt_slow_part(struct vt_channel *channel)
+{
+    if (!channel->slow)
+        return;
+    pthread_mutex_lock(&channel->target->slow_lock);
+    give_owner(channel->slow);
+    pthread_mutex_unlock(&channel->target->slow_lock);
+}
+
+void vt_slow_free(struct vt_target *t)
+{
+    while (t->leftovers) {
+        struct vt_leftover *l = t->leftovers;
+        t->leftovers = l->next;
+        give_owner(l->owner);
+        free(l);
+    }
 }
 
 /* False if the task has been aborted meanwhile: the caller ends it. */
@@ -39,13 +112,7 @@ bool vt_slow_queue(struct vt_task *task)
     atomic_store(&task->id, number << (ID_TASK_BITS + ID_CHANNEL_BITS) | (uint64_t)channel->id << ID_TASK_BITS |
                                 (uint64_t)(task - channel->tasks));
     atomic_store(&task->state, TASK_SLOW_QUEUED);
-    task->q_next = NULL;
-    task->q_prev = t->slow_last;
-    if (t->slow_last)
-        t->slow_last->q_next = task;
-    else
-        t->slow_first = task;
-    t->slow_last = task;
+    wq_put(&t->slow, channel->slow, lane_of(task), room_of(task), &task->slow);
     pthread_cond_signal(&t->slow_cond);
     pthread_mutex_unlock(&t->slow_lock);
     return true;
@@ -56,7 +123,7 @@ void vt_slow_abort(struct vt_task *task)
     struct vt_target *t = task->channel->target;
     pthread_mutex_lock(&t->slow_lock);
     if (atomic_load(&task->state) == TASK_SLOW_QUEUED) {
-        unlink_slow(t, task);
+        wq_remove(&t->slow, &task->slow);
         atomic_store(&task->state, TASK_READY);
         atomic_store(&task->id, 0);
         vt_loop_mail(task->channel->loop, task, MAIL_SLOW_DONE);
@@ -65,66 +132,65 @@ void vt_slow_abort(struct vt_task *task)
     vt_range_wake(t);
 }
 
+/*
+ * The caller answers the request now: no worker's answer is wanted any more. The worker that may be busy with it is
+ * counted until it comes back. False: it has just been answered, or memory is short.
+ */
+bool vt_slow_abandon(struct vt_task *task)
+{
+    struct vt_target *t = task->channel->target;
+    struct vt_leftover *l = malloc(sizeof *l);
+    if (!l)
+        return false;
+    int running = TASK_SLOW_RUNNING;
+    pthread_mutex_lock(&t->slow_lock);
+    bool queued = atomic_load(&task->state) == TASK_SLOW_QUEUED;
+    bool mine = queued;
+    if (queued) {
+        wq_remove(&t->slow, &task->slow);
+        atomic_store(&task->state, TASK_RUNNING);
+    } else {
+        *l = (struct vt_leftover){ t->leftovers, atomic_load(&task->id), task->channel->slow, room_of(task) };
+        mine = atomic_compare_exchange_strong(&task->state, &running, TASK_RUNNING);
+        if (mine) {
+            t->leftovers = l;
+            l->owner->users++;
+        }
+    }
+    if (mine)
+        atomic_store(&task->id, 0);
+    pthread_mutex_unlock(&t->slow_lock);
+    if (queued || !mine)
+        free(l);
+    return mine;
+}
+
+/* The worker of an abandoned request has come back, perhaps. */
+static void settle_leftover(struct vt_target *t, uint64_t id)
+{
+    struct vt_leftover *found = NULL;
+    pthread_mutex_lock(&t->slow_lock);
+    for (struct vt_leftover **link = &t->leftovers; *link && !found; )
+        if ((*link)->id == id) {
+            found = *link;
+            *link = found->next;
+        } else {
+            link = &(*link)->next;
+        }
+    if (found) {
+        give_place(t, found->owner, found->room);
+        give_owner(found->owner);
+    }
+    pthread_mutex_unlock(&t->slow_lock);
+    free(found);
+}
+
 void vt_slow_stop(struct vt_target *t)
 {
     pthread_mutex_lock(&t->slow_lock);
     t->slow_stop = true;
     pthread_cond_broadcast(&t->slow_cond);
     pthread_mutex_unlock(&t->slow_lock);
-}
-
-/* ---- whose turn it is: under the slow lock ---- */
-
-/* Workers that a connection occupies, or is to occupy `more` of. */
-static uint32_t occupied(struct vt_target *t, const struct vt_task *task, int more)
-{
-    const struct vscsi_mapper *mapper = task->channel->mapper;
-    int slot = -1;
-    for (int i = 0; i < VT_SLOW_BUSY; i++) {
-        if (t->slow_busy[i].running && t->slow_busy[i].mapper == mapper)
-            return t->slow_busy[i].running += (uint32_t)more;
-        if (!t->slow_busy[i].running)
-            slot = i;
-    }
-    if (more <= 0 || slot < 0)
-        return 0;
-    t->slow_busy[slot].mapper = mapper;
-    return t->slow_busy[slot].running = (uint32_t)more;
-}
-
-/*
- * Workers that an LU occupies with requests of this kind: what touches its blocks may all be stuck while INQUIRY and its
- * like, or a reset, still get through.
- */
-static uint32_t *of_lu(const struct vt_task *task)
-{
-    if (!task->lu)
-        return NULL;
-    bool blocks = !task->row || task->row->facts.flags & VT_CMD_NEEDS_READY;
-    return &task->lu->workers[task->ask == VT_OP_LU_RESET ? 2 : blocks ? 0 : 1];
-}
-
-static bool lu_has_room(const struct vt_target *t, const struct vt_task *task)
-{
-    const uint32_t *workers = of_lu(task);
-    return !workers || !t->config.workers_per_lu || *workers < t->config.workers_per_lu;
-}
-
-/* The oldest command of the connection that occupies the fewest workers: a long queue makes only its owner wait. */
-static struct vt_task *choose(struct vt_target *t)
-{
-    struct vt_task *best = NULL;
-    uint32_t least = UINT32_MAX;
-    for (struct vt_task *task = t->slow_first; task && least; task = task->q_next) {
-        if ((best && task->channel->mapper == best->channel->mapper) || !lu_has_room(t, task))
-            continue;
-        uint32_t now = occupied(t, task, 0);
-        if (now < least) {
-            least = now;
-            best = task;
-        }
-    }
-    return best;
 }
 
 /* ---- from Python's workers ---- */
@@ -161,9 +227,9 @@ int vt_request_next(struct vt_target *t, struct vt_request *request, int timeout
         until.tv_nsec = ns % 1000000000;
     }
     int rc = 0;
-    struct vt_task *task;
+    struct wq_item *item = NULL;
     pthread_mutex_lock(&t->slow_lock);
-    while (!(task = choose(t)) && !t->slow_stop && rc == 0) {
+    while (!t->slow_stop && !(item = wq_next(&t->slow)) && rc == 0) {
         if (timeout_ms < 0)
             pthread_cond_wait(&t->slow_cond, &t->slow_lock);
         else
@@ -172,11 +238,8 @@ int vt_request_next(struct vt_target *t, struct vt_request *request, int timeout
     int found = 0;
     if (t->slow_stop) {
         found = -ESHUTDOWN;
-    } else if (task) {
-        unlink_slow(t, task);
-        occupied(t, task, 1);
-        if (task->lu)
-            ++*of_lu(task);
+    } else if (item) {
+        struct vt_task *task = (struct vt_task *)((uint8_t *)item - offsetof(struct vt_task, slow));
         task->detached = false;
         atomic_store(&task->state, TASK_SLOW_RUNNING);
         describe(task, request);
@@ -263,11 +326,7 @@ static void leave_worker(struct vt_target *t, struct vt_task *task)
 {
     pthread_mutex_lock(&t->slow_lock);
     if (!task->detached) {
-        occupied(t, task, -1);
-        if (task->lu)
-            --*of_lu(task);
-        if (t->slow_first)
-            pthread_cond_signal(&t->slow_cond);     /* one may wait for just this room */
+        give_place(t, task->channel->slow, room_of(task));
     }
     task->detached = true;
     pthread_mutex_unlock(&t->slow_lock);
@@ -287,8 +346,10 @@ int vt_request_complete(struct vt_target *t, uint64_t task, const struct vt_resu
         return -EINVAL;
     struct vt_task *found = find(t, task);
     int running = TASK_SLOW_RUNNING;
-    if (!found || !atomic_compare_exchange_strong(&found->state, &running, TASK_READY))
+    if (!found || !atomic_compare_exchange_strong(&found->state, &running, TASK_READY)) {
+        settle_leftover(t, task);
         return -ENOENT;
+    }
     leave_worker(t, found);
     found->result = *result;
     atomic_store(&found->id, 0);

@@ -68,6 +68,7 @@ struct vt_target *vt_new(const struct vt_config *config, int *error)
     if (t->config.abort_limit_ms == 0)
         t->config.abort_limit_ms = VT_ABORT_LIMIT_MS;
     t->cpus = usable_cpus();
+    t->slow.limit = t->config.workers_per_lu;
     t->next_task_id = 1;
     t->next_ticket = 1;
     t->active_event.type = VT_EVENT_ACTIVE;
@@ -203,6 +204,7 @@ void vt_free(struct vt_target *t)
     for (uint32_t i = 0; i < VT_MAX_CHANNELS; i++)
         if (t->channels[i])
             vt_channel_free(t->channels[i]);
+    vt_slow_free(t);
     for (uint32_t i = 0; i < t->nr_loops; i++)
         free_loop(&t->loops[i]);
     for (uint32_t i = 0; i < VT_MAX_LUS; i++)

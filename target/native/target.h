@@ -10,5 +10,6 @@
 #include "channel.cdef.h"
 #include "data.cdef.h"
 #include "sched.cdef.h"
+#include "slow.cdef.h"
 
 #endif

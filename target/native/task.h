@@ -21,6 +21,7 @@
 #include "lock.h"
 #include "ring.h"
 #include "sched_queue.h"
+#include "slow_queue.h"
 
 enum {
     VT_INLINE_IOV = 12,
@@ -138,7 +139,7 @@ struct vt_task {
     struct vt_channel *channel;
     struct vt_lu *lu;
     const struct vt_row *row;
-    struct vt_task *q_next;         /* the one queue it stands in: free, ready, mailbox, slow, cold, scratch wait */
+    struct vt_task *q_next;         /* the one queue it stands in: free, ready, mailbox, cold, scratch wait */
     struct vt_task *q_prev;
     struct vt_task *set_next;       /* the LU's task set */
     struct vt_task *set_prev;
@@ -192,6 +193,7 @@ struct vt_task {
     struct vt_event_node event;
     struct vt_result result;
     struct sq_item turn;            /* at the device; the scheduler's while it has the task */
+    struct wq_item slow;            /* under the slow queue's lock */
     union vt_iu iu;                 /* the private copy of the slot */
 };
 
@@ -285,7 +287,7 @@ struct vt_lu {
     uint32_t deny_default;
     uint32_t access_default;
     uint32_t preempting;            /* who waits for aborted tasks to leave */
-    uint32_t workers[3];            /* of Python that it occupies, by kind: under the slow queue's lock (slow.c) */
+    struct wq_room workers[3];      /* of Python that it may occupy, by kind: under the slow queue's lock (slow.c) */
     struct vt_it *it;               /* VT_MAX_NEXUSES of them */
     struct vt_range *ranges;        /* by ticket */
     uint32_t range_looks;           /* ranges, and orphans: whoever begins has to look */

@@ -89,6 +89,20 @@ static void act(struct vt_lu *lu, struct vt_task *tmf, const struct tmf_row *row
             vt_ua_put(lu, n, row->ua_all);
 }
 
+/* Starts the clock of a function that waits. */
+static void wait_until_late(struct vt_task *task)
+{
+    task->deadline_ns = vscsi_now_ns() + (uint64_t)task->channel->target->config.abort_limit_ms * 1000000u;
+    task->channel->loop->tmfs_waiting++;
+}
+
+static void wait_no_more(struct vt_task *task)
+{
+    if (task->deadline_ns)
+        task->channel->loop->tmfs_waiting--;
+    task->deadline_ns = 0;
+}
+
 void vt_tmf_take(struct vt_task *task)
 {
     const struct srp_tsk_mgmt *iu = &task->iu.tsk_mgmt;
@@ -111,8 +125,7 @@ void vt_tmf_take(struct vt_task *task)
     bool wait = must_wait(lu, task);
     if (wait) {
         atomic_store(&task->state, TASK_TMF);
-        task->deadline_ns = vscsi_now_ns() + (uint64_t)t->config.abort_limit_ms * 1000000u;
-        task->channel->loop->tmfs_waiting++;
+        wait_until_late(task);
         task->set_next = lu->tmfs;
         lu->tmfs = task;
     }
@@ -149,9 +162,17 @@ static void answer(struct vt_task *task)
     if (task->function == SRP_TMF_LUN_RESET) {
         task->ask = VT_OP_LU_RESET;
         task->cdb_nbytes = 0;
+        wait_until_late(task);
         if (vt_slow_queue(task))
             return;
     }
+    vt_tmf_reset_done(task);
+}
+
+/* In the function's loop: Python has done its part of the reset, or will not be asked. */
+void vt_tmf_reset_done(struct vt_task *task)
+{
+    wait_no_more(task);
     vt_srp_respond_code(task, SRP_RESP_COMPLETE);
 }
 
@@ -182,9 +203,7 @@ void vt_tmf_quiesced(struct vt_task *task)
 {
     struct vt_target *t = task->channel->target;
     uint32_t home = task->channel->loop->index;
-    if (task->deadline_ns)
-        task->channel->loop->tmfs_waiting--;
-    task->deadline_ns = 0;
+    wait_no_more(task);
     task->visits = home == 0 && t->nr_loops > 1;
     if (task->visits == home)
         vt_tmf_visit(task);
@@ -192,28 +211,35 @@ void vt_tmf_quiesced(struct vt_task *task)
         vt_loop_mail(&t->loops[task->visits], task, MAIL_TMF_VISIT);
 }
 
-/* Answers the functions of this channel whose time is over. */
+/* It waits for aborted commands. False: they have just ended. */
+static bool give_up_waiting(struct vt_task *tmf)
+{
+    struct vt_lu *lu = tmf->lu;
+    bool mine = false;
+    vt_lock_take(&lu->lock);
+    for (struct vt_task **link = &lu->tmfs; *link; link = &(*link)->set_next)
+        if (*link == tmf) {
+            *link = tmf->set_next;
+            vscsi_store_relaxed(&lu->fenced, 1);
+            mine = true;
+            break;
+        }
+    vt_lock_give(&lu->lock);
+    return mine;
+}
+
+/* Answers the functions of this channel whose time is over: what they aborted does not end, or Python does not. */
 void vt_tmf_expire(struct vt_channel *channel, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < channel->nr_tasks; i++) {
         struct vt_task *tmf = &channel->tasks[i];
-        if (atomic_load(&tmf->state) != TASK_TMF || now_ns < tmf->deadline_ns)
+        int state = atomic_load(&tmf->state);
+        bool asked = (state == TASK_SLOW_QUEUED || state == TASK_SLOW_RUNNING) && tmf->ask == VT_OP_LU_RESET;
+        if ((state != TASK_TMF && !asked) || now_ns < tmf->deadline_ns)
             continue;
-        struct vt_lu *lu = tmf->lu;
-        bool mine = false;
-        vt_lock_take(&lu->lock);
-        for (struct vt_task **link = &lu->tmfs; *link; link = &(*link)->set_next)
-            if (*link == tmf) {
-                *link = tmf->set_next;
-                vscsi_store_relaxed(&lu->fenced, 1);
-                mine = true;
-                break;
-            }
-        vt_lock_give(&lu->lock);
-        if (!mine)
+        if (!(asked ? vt_slow_abandon(tmf) : give_up_waiting(tmf)))
             continue;
-        channel->loop->tmfs_waiting--;
-        tmf->deadline_ns = 0;
+        wait_no_more(tmf);
         vt_srp_respond_code(tmf, SRP_RESP_FAILED);
     }
 }

@@ -62,7 +62,7 @@ def _module(package: str, cdefs: list[str], *, include: cffi.FFI | None = None, 
 vscsi = _module("vscsi", ["abi.cdef.h", "native.cdef.h"], libraries=[])
 target = _module(
     "target",
-    ["target.cdef.h", "lu.cdef.h", "channel.cdef.h", "data.cdef.h", "sched.cdef.h"],
+    ["target.cdef.h", "lu.cdef.h", "channel.cdef.h", "data.cdef.h", "sched.cdef.h", "slow.cdef.h"],
     include=vscsi,
     libraries=["uring", "pthread", "m"],
 )

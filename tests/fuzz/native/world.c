@@ -203,7 +203,7 @@ void world_push(struct peer_channel *p, bool kick)
 
 bool world_take_slow(void)
 {
-    if (world.nr_taken == TAKEN || !world.target->slow_first)
+    if (world.nr_taken == TAKEN || !world.target->slow.waiting)
         return false;
     struct vt_request *r = &world.taken[world.nr_taken];
     int rc = vt_request_next(world.target, r, 0);

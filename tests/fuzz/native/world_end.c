@@ -75,7 +75,7 @@ static void quiet(void)
             ;
         while (world.nr_taken)
             world_end_slow(0, &good);
-        bool more = world.target->slow_first || engine_held();
+        bool more = world.target->slow.waiting || engine_held();
         more |= pass_time();
         more |= loop_round(world.loop);
         world_python();
@@ -115,8 +115,10 @@ static void check_rest(void)
     PROMISE(!loop->nr_channels && !loop->tmfs_waiting && !loop->quiet_channels, "the loop counts what is gone");
     for (uint32_t i = 0; i < LUNS; i++)
         check_lu(atomic_load(&world.target->lus[world.lus[i]]));
-    for (uint32_t i = 0; i < VT_SLOW_BUSY; i++)
-        PROMISE(!world.target->slow_busy[i].running, "a worker is still counted");
+    for (uint32_t i = 0; i < VT_MAX_CHANNELS; i++)
+        if (world.target->channels[i])
+            PROMISE(!world.target->channels[i]->slow->running, "a worker is still counted");
+    PROMISE(!world.target->leftovers, "a worker that was given up is still counted");
 }
 
 void world_close(void)

@@ -9,6 +9,8 @@ from raw_wire import ABORT_TASK, LUN_RESET, srp_cmd, tsk_mgmt
 from target.native import ffi, lib
 
 SLOW = b"\x41" + bytes(9)
+FAILED, GONE = 5, -2
+"""FUNCTION FAILED; -ENOENT."""
 
 
 @pytest.fixture
@@ -105,6 +107,42 @@ def test_reset_gets_through_to_a_unit_that_is_stuck(shared):
         shared.complete(request)
     shared.b.send(tsk_mgmt(10, LUN_RESET))
     assert shared.request().op == lib.VT_OP_LU_RESET
+
+
+def resets(shared, tag: int) -> int:
+    """The answer to a reset: its code."""
+    shared.b.send(tsk_mgmt(tag, LUN_RESET))
+    rsp = shared.b.answer()
+    assert rsp.tag == tag
+    return int(rsp.response[3])
+
+
+def test_reset_that_python_does_not_end_fails_in_time(shared):
+    """Its worker stays counted until it comes back: no more of them than the unit's share are ever lost to it."""
+    stuck = []
+    for tag in (1, 2):
+        shared.b.send(tsk_mgmt(tag, LUN_RESET))
+        stuck.append(shared.request())
+        assert shared.b.answer().response[3] == FAILED
+    assert resets(shared, 3) == FAILED, "there is no worker for it"
+    assert lib.vt_request_next(shared.t, ffi.new("struct vt_request *"), 0) == 0
+    assert shared.complete(stuck[0]) == GONE, "nobody waits for that any more"
+    shared.b.send(tsk_mgmt(4, LUN_RESET))
+    last = shared.request()
+    assert last.op == lib.VT_OP_LU_RESET and shared.complete(last) == 0
+    assert shared.b.answer().response[3] == 0
+    assert shared.complete(stuck[1]) == shared.complete(stuck[1]) == GONE
+
+
+def test_reset_that_has_failed_outlives_its_connection(shared):
+    lost = shared.srp()
+    lost.send(tsk_mgmt(1, LUN_RESET))
+    stuck = shared.request()
+    assert lost.answer().response[3] == FAILED
+    lost.stop()
+    lost.remove()
+    assert shared.complete(stuck) == GONE
+    assert shared.a.task_management(ABORT_TASK, task_tag=5) == 0
 
 
 def test_detached_command_leaves_its_units_share(shared):
