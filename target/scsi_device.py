@@ -84,10 +84,6 @@ class TargetDevice(ABC):
         reports it (`request`) is aborted."""
 
     @abstractmethod
-    def attention_clear(self, code: int, *, nexus: int, unit: "LogicalUnit") -> None:
-        """Takes one unit attention condition away, wherever it stands."""
-
-    @abstractmethod
     def set_not_ready(self, unit: "LogicalUnit", code: int) -> None:
         """Every command that needs the unit ready ends with this sense (key << 16 | asc << 8 | ascq); 0: ready."""
 
@@ -225,9 +221,6 @@ class NativeDevice(TargetDevice):
 
     def attention_take(self, nexus: int, unit: "LogicalUnit", request: int) -> int:
         return max(0, int(lib.vt_request_attention(self._t, request)))
-
-    def attention_clear(self, code: int, *, nexus: int, unit: "LogicalUnit") -> None:
-        lib.vt_ua_clear(self._t, nexus, unit.index, code)
 
     def set_not_ready(self, unit: "LogicalUnit", code: int) -> None:
         _check(lib.vt_lu_state(self._t, unit.index, code))

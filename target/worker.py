@@ -269,6 +269,7 @@ class Workers:
         native = ffi.new("struct vt_result *")
         native.status, native.sense_nbytes = result.status, len(result.sense)
         native.data_out_nbytes, native.data_in_nbytes = result.out_nbytes, result.in_nbytes
+        native.clears = result.clears
         ffi.memmove(native.sense, result.sense, len(result.sense))
         error = lib.vt_request_complete(self._t, number, native)
         if error < 0 and error != -errno.ENOENT:

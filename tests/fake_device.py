@@ -129,11 +129,6 @@ class FakeDevice(TargetDevice):
         queue = self.attentions.get((nexus, unit.index), [])
         return queue.pop(0) if queue else 0
 
-    def attention_clear(self, code: int, *, nexus: int, unit: LogicalUnit) -> None:
-        queue = self.attentions.get((nexus, unit.index), [])
-        if code in queue:
-            queue.remove(code)
-
     def set_not_ready(self, unit: LogicalUnit, code: int) -> None:
         self.states[unit.lun] = code
 
@@ -182,7 +177,11 @@ class FakeDevice(TargetDevice):
         """Runs a CDB; what would go on in the background is waited for."""
         unit = self.units.get(lun)
         result = execute(port or FakePort(), self, raw, lu=unit, lun=lun_.encode(lun), nexus=nexus)
-        return result.finish() if isinstance(result, Background) else result
+        result = result.finish() if isinstance(result, Background) else result
+        for (who, _), codes in self.attentions.items():
+            if result.status is Status.GOOD and who == nexus and result.clears in codes:
+                codes.remove(result.clears)
+        return result
 
     def close(self) -> None:
         for unit in self.units.values():

@@ -29,6 +29,8 @@ class Result:
     sense: bytes = b""
     out_nbytes: int = 0
     in_nbytes: int = 0
+    clears: int = 0
+    """A unit attention that GOOD clears."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def _guarded(
             return Background(_finisher(data, made, device, raw, lu), data.start)
         if data is not None:
             task.send(data)
-        return Result(task.status, b"", task.out_nbytes, task.in_nbytes)
+        return Result(task.status, b"", task.out_nbytes, task.in_nbytes, task.clears)
     except CheckCondition as end:
         return _failed(end, made, lu)
     except StatusOnly as end:

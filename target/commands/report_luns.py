@@ -21,8 +21,7 @@ def report_luns(task: Task) -> bytes:
         raise task.invalid("select_report")
     luns = [] if select == _WELL_KNOWN else sorted(lun for lun, unit in task.device.units.items() if task.sees(unit))
     if select != _WELL_KNOWN:
-        for unit in task.device.units.values():
-            task.device.attention_clear(_CHANGED, nexus=task.nexus, unit=unit)
+        task.clears = _CHANGED
     if select != _ADDRESSED:
         luns.append(WLUN_REPORT_LUNS)
     return parameters.encode_luns(luns)

@@ -83,6 +83,10 @@ class Task:
         """Bytes of data-in sent so far."""
         self.status = Status.GOOD
         """What the command ends with if nothing goes wrong; PRE-FETCH knows another."""
+        self.touches: tuple[int, int] | None = None
+        """LBA and blocks, where the CDB does not say which."""
+        self.clears = 0
+        """The unit attention (ASC << 8 | ASCQ) that GOOD spares its nexus, on every unit; 0: none."""
 
     @property
     def unit(self) -> LogicalUnit:

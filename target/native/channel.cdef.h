@@ -145,7 +145,7 @@ struct vt_result {
     uint8_t status;
     uint8_t sense_nbytes;
     uint16_t reserved;
-    uint32_t reserved2;
+    uint32_t clears;           /* GOOD takes this unit attention (ASC << 8 | ASCQ) from the task's nexus, on every LU; 0: none */
     uint64_t data_out_nbytes;  /* what the command transfers by its CDB; residuals follow from these */
     uint64_t data_in_nbytes;
     uint8_t sense[208];

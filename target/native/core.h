@@ -155,6 +155,7 @@ struct vt_target {
     } nexuses[VT_MAX_NEXUSES];
     struct vt_channel *channels[VT_MAX_CHANNELS];
     _Atomic uint64_t next_task_id;
+    _Atomic uint64_t ua_changes;        /* unit attentions that Python has established */
     pthread_mutex_t event_lock;
     struct vt_event_node *event_first;
     struct vt_event_node *event_last;
@@ -230,6 +231,8 @@ void vt_set_leave(struct vt_task *task);
 void vt_task_start(struct vt_task *task);
 /* Ends a task: response, task set, grants. The result must be complete. */
 void vt_task_end(struct vt_task *task);
+/* The same for one that Python has run. */
+void vt_task_end_slow(struct vt_task *task);
 void vt_set_abort(struct vt_lu *lu, struct vt_task *task);
 /* As vt_set_abort, by an action of `nexus`: TAS decides what another nexus is told; with `quiet` never 2F/00. */
 void vt_set_abort_by(struct vt_lu *lu, struct vt_task *task, uint32_t nexus, bool quiet);
@@ -338,6 +341,7 @@ uint32_t vt_ua_pop(struct vt_lu *lu, uint32_t nexus);
 void vt_ua_put(struct vt_lu *lu, uint32_t nexus, uint32_t code);
 void vt_ua_return(struct vt_lu *lu, uint32_t nexus, uint32_t code);
 bool vt_ua_is_reset(uint32_t code);
+void vt_ua_told(const struct vt_task *task);
 
 /* range.c */
 bool vt_range_claim(struct vt_task *task);

@@ -118,5 +118,3 @@ int vt_nexus_remove(struct vt_target *t, uint32_t nexus);
 int vt_ua_establish(struct vt_target *t, uint32_t nexus, uint32_t except, uint32_t lu, uint32_t code);
 /* Takes the first of a queue: the code, or 0. For a command that reports it: vt_request_attention. */
 int vt_ua_take(struct vt_target *t, uint32_t nexus, uint32_t lu);
-/* Takes one code away wherever it stands on that nexus (REPORT LUNS: 3F/0E). */
-int vt_ua_clear(struct vt_target *t, uint32_t nexus, uint32_t lu, uint32_t code);

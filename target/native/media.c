@@ -297,7 +297,7 @@ void vt_media_slow_done(struct vt_task *task)
     if (task->lu && wrote)
         vt_media_wrote(task->lu);
     if (vt_is_aborted(task) || task->result.status || !task->steps)
-        vt_task_end(task);
+        vt_task_end_slow(task);
     else
         next_step(task);
 }

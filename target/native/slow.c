@@ -241,6 +241,7 @@ int vt_request_next(struct vt_target *t, struct vt_request *request, int timeout
     } else if (item) {
         struct vt_task *task = (struct vt_task *)((uint8_t *)item - offsetof(struct vt_task, slow));
         task->detached = false;
+        task->ua_seen = atomic_load(&t->ua_changes);
         atomic_store(&task->state, TASK_SLOW_RUNNING);
         describe(task, request);
         found = 1;

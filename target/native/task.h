@@ -153,6 +153,7 @@ struct vt_task {
     uint64_t offset;                /* byte in the image */
     uint64_t deadline_ns;           /* TMF */
     uint64_t target_tag;            /* TMF */
+    uint64_t ua_seen;               /* of the target's ua_changes, when Python got it */
     uint64_t dirty_seen;
     uint64_t losable_seen;
     uint64_t ticket;                /* parked: its place among those who want blocks */

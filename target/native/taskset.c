@@ -247,7 +247,7 @@ static void give_attention_back(struct vt_task *task)
     vt_lock_give(&task->lu->lock);
 }
 
-void vt_task_end(struct vt_task *task)
+static inline __attribute__((always_inline)) void end(struct vt_task *task, bool slow)
 {
     const struct vt_protocol_ops *ops = task->channel->ops;
     vt_tap_data_in(task);
@@ -260,9 +260,21 @@ void vt_task_end(struct vt_task *task)
         give_attention_back(task);
         ops->abort_reply(task);
     } else {
+        if (slow && !task->result.status && task->result.clears)
+            vt_ua_told(task);
         ops->finish(task);
     }
     if (task->in_set)
         vt_set_leave(task);
     vt_task_release(task);
+}
+
+void vt_task_end(struct vt_task *task)
+{
+    end(task, false);
+}
+
+void vt_task_end_slow(struct vt_task *task)
+{
+    end(task, true);
 }

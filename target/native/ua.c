@@ -112,7 +112,10 @@ static int for_each(struct vt_target *t, uint32_t nexus, uint32_t except, uint32
 
 int vt_ua_establish(struct vt_target *t, uint32_t nexus, uint32_t except, uint32_t lu, uint32_t code)
 {
-    return code == 0 || code > 0xffff ? -EINVAL : for_each(t, nexus, except, lu, code, vt_ua_put);
+    if (code == 0 || code > 0xffff)
+        return -EINVAL;
+    atomic_fetch_add(&t->ua_changes, 1);    /* before it can be found */
+    return for_each(t, nexus, except, lu, code, vt_ua_put);
 }
 
 static void remove_code(struct vt_lu *lu, uint32_t nexus, uint32_t code)
@@ -125,9 +128,22 @@ static void remove_code(struct vt_lu *lu, uint32_t nexus, uint32_t code)
         }
 }
 
-int vt_ua_clear(struct vt_target *t, uint32_t nexus, uint32_t lu, uint32_t code)
+/*
+ * In a loop: what the task's nexus is about to be answered makes a unit attention pointless, on every LU. Not one that
+ * may have come after the command had looked.
+ */
+void vt_ua_told(const struct vt_task *task)
 {
-    return for_each(t, nexus, VT_ALL, lu, code, remove_code);
+    struct vt_target *t = task->channel->target;
+    for (uint32_t i = 0; i < VT_MAX_LUS; i++) {
+        struct vt_lu *lu = atomic_load(&t->lus[i]);
+        if (!lu || !vscsi_load_relaxed(&lu->it[task->nexus].ua_count))
+            continue;
+        vt_lock_take(&lu->lock);
+        if (atomic_load(&t->ua_changes) == task->ua_seen)
+            remove_code(lu, task->nexus, task->result.clears);
+        vt_lock_give(&lu->lock);
+    }
 }
 
 int vt_ua_take(struct vt_target *t, uint32_t nexus, uint32_t lu)
