@@ -21,7 +21,6 @@ from vscsi.scsi.status import Status
 
 if TYPE_CHECKING:
     from target.commands.table import Conflict
-    from target.commands.task import Task
     from target.lu import LogicalUnit
 
 log = logging.getLogger(__name__)
@@ -35,6 +34,7 @@ COMMANDS_CLEARED = 0x2F00
 
 _DOCUMENT = "reservations"
 _READ, _WRITE, _SPC2 = int(lib.VT_CONFLICT_READ), int(lib.VT_CONFLICT_WRITE), int(lib.VT_CONFLICT_SPC2)
+_UNREGISTERED, _NOT_HOLDER = int(lib.VT_CONFLICT_UNREGISTERED), int(lib.VT_CONFLICT_NOT_HOLDER)
 
 
 @part
@@ -61,16 +61,13 @@ class Reservations(Part):
         classes = sum(getattr(lib, f"VT_CONFLICT_{flag.name}") for flag in conflict)
         return bool(self._denied(self._ports.get(nexus)) & classes)
 
-    def check(self, task: "Task", conflict: "Conflict") -> None:
-        """For commands whose classes depend on more than their opcode. StatusOnly."""
-        if self.denies(task.nexus, conflict):
-            raise _conflict()
-
     def _denied(self, port: Port | None) -> int:
         reads, writes = self.state.excludes(port)
         if self._legacy is not None and port != self._legacy:
             return _READ | _WRITE | _SPC2  # whatever has any class
-        return _READ * reads | _WRITE * writes
+        unregistered, held = port not in self.state.keys, self.state.type is not None
+        strange = _UNREGISTERED * unregistered | _NOT_HOLDER * (held and not self.state.holds(port))
+        return _READ * reads | _WRITE * writes | strange
 
     # ---- persistent reservations ----
 

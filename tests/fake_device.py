@@ -12,6 +12,7 @@ from target.commands.table import Handler
 from target.commands.task import Aborted
 from target.lu import LogicalUnit
 from target.lunspec import parse
+from target.native import lib
 from target.part import Nexus
 from target.scsi_device import Counts, TargetDevice
 from target.state import State
@@ -77,6 +78,7 @@ class FakeDevice(TargetDevice):
         self.states: dict[int, int] = {}
         self.operations: dict[int, tuple[int, int]] = {}
         self.denied: dict[int, tuple[int, dict[int, int]]] = {}
+        self.denied_rarely: dict[int, tuple[int, dict[int, int]]] = {}
         self.aborted: list[tuple[int, list[int]]] = []
         """Whose commands were aborted: LUN, nexuses."""
         self.accesses: dict[tuple[int, int | None], tuple[bool, bool]] = {}
@@ -136,7 +138,9 @@ class FakeDevice(TargetDevice):
         self.operations[unit.lun] = code, progress
 
     def deny(self, unit: LogicalUnit, others: int, classes: Mapping[int, int]) -> None:
-        self.denied[unit.lun] = others, dict(classes)
+        rare = int(lib.VT_CONFLICT_RARE)
+        self.denied[unit.lun] = others & ~rare, {nexus: each & ~rare for nexus, each in classes.items()}
+        self.denied_rarely[unit.lun] = others & rare, {nexus: each & rare for nexus, each in classes.items()}
 
     def access(self, unit: LogicalUnit, nexus: int | None, *, hidden: bool, readonly: bool) -> None:
         self.accesses[unit.lun, nexus] = hidden, readonly

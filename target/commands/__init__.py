@@ -32,7 +32,15 @@ def native_row(handler: Handler) -> Any:
     row, command = handler.row, ffi.new("struct vt_command *")
     command.opcode, command.cdb_nbytes, command.service_action = row.opcode, row.nbytes, row.sa or 0
     command.op = getattr(lib, f"VT_OP_{handler.op.name}")
-    command.conflict = sum(getattr(lib, f"VT_CONFLICT_{c.name}") for c in Conflict if c in handler.conflict)
+    command.conflict = _bits(handler.conflict)
+    command.otherwise = _bits(handler.otherwise)
+    for name, value in handler.harmless:
+        field = row.fields[name]
+        if field.nbytes != 1 or command.harmless_byte not in (0, field.byte):
+            raise ValueError(f"{row.name}: {name} is not in the same byte as the others")
+        command.harmless_byte = field.byte
+        command.harmless_mask |= field.mask << field.shift
+        command.harmless_value |= value << field.shift
     flags = {
         lib.VT_CMD_HAS_SA: row.sa is not None,
         lib.VT_CMD_SKIPS_UA: handler.skips_ua,
@@ -57,6 +65,11 @@ def native_row(handler: Handler) -> Any:
     for i, byte in enumerate(row.accept_map(without)):
         command.usage[i] = byte
     return command
+
+
+def _bits(classes: Conflict) -> int:
+    """enum vt_conflict."""
+    return sum(getattr(lib, f"VT_CONFLICT_{c.name}") for c in Conflict if c in classes)
 
 
 def _escape_mask(handler: Handler) -> int:

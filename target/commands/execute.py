@@ -115,6 +115,8 @@ def _run(handler: table.Handler, task: Task) -> bytes | InBackground | None:
         raise sense.LOGICAL_UNIT_NOT_SUPPORTED.error()
     if task.raw[0] == VARIABLE_LENGTH and task.raw[7] != handler.row.nbytes - 8:
         raise sense.INVALID_FIELD_IN_CDB.at(7)
+    if task.lu is not None and handler.otherwise and task.lu.denies(task.nexus, handler.classes(task.fields)):
+        raise StatusOnly(Status.RESERVATION_CONFLICT)
     function = handler.choose(task.lu, task.fields)
     for name in handler.unsupported_fields(task.lu):
         if task.fields[name]:

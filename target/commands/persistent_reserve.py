@@ -24,6 +24,10 @@ _TUR_ALLOWED = 1
 """ALLOW COMMANDS: TEST UNIT READY passes every reservation; of other commands nothing is said."""
 
 
+_REGISTERED = Conflict.SPC2 | Conflict.UNREGISTERED
+_HOLDER = _REGISTERED | Conflict.NOT_HOLDER
+
+
 # ---- IN ----
 
 
@@ -170,7 +174,7 @@ def _register(task: Task, *, ignore: bool) -> None:
     )
 
 
-@handles(cdb.PERSISTENT_RESERVE_OUT_RESERVE, Conflict.SPC2)
+@handles(cdb.PERSISTENT_RESERVE_OUT_RESERVE, _HOLDER)
 def reserve(task: Task) -> None:
     """SPC-4 5.13.9."""
     fields, _ = _parameters(task)
@@ -185,7 +189,7 @@ def reserve(task: Task) -> None:
     )
 
 
-@handles(cdb.PERSISTENT_RESERVE_OUT_RELEASE, Conflict.SPC2)
+@handles(cdb.PERSISTENT_RESERVE_OUT_RELEASE, _REGISTERED)
 def release(task: Task) -> None:
     """SPC-4 5.13.11.2. NUAR of the control mode page: nobody is told."""
     fields, _ = _parameters(task)
@@ -196,7 +200,7 @@ def release(task: Task) -> None:
     )
 
 
-@handles(cdb.PERSISTENT_RESERVE_OUT_CLEAR, Conflict.SPC2)
+@handles(cdb.PERSISTENT_RESERVE_OUT_CLEAR, _REGISTERED)
 def clear(task: Task) -> None:
     """SPC-4 5.13.11.6."""
     fields, _ = _parameters(task)
@@ -205,7 +209,7 @@ def clear(task: Task) -> None:
     )
 
 
-@handles(cdb.PERSISTENT_RESERVE_OUT_PREEMPT, Conflict.SPC2)
+@handles(cdb.PERSISTENT_RESERVE_OUT_PREEMPT, _REGISTERED)
 def preempt(task: Task) -> None:
     """SPC-4 5.13.11.4."""
     _preempt(task)
@@ -223,7 +227,7 @@ def _preempt(task: Task) -> tuple[rules.Outcome, dict[str, int]]:
     return outcome, fields
 
 
-@handles(cdb.PERSISTENT_RESERVE_OUT_PREEMPT_AND_ABORT, Conflict.SPC2)
+@handles(cdb.PERSISTENT_RESERVE_OUT_PREEMPT_AND_ABORT, _REGISTERED)
 def preempt_and_abort(task: Task) -> None:
     """SPC-4 5.13.11.5. Other commands of the issuer end only where its own key is the one preempted."""
     outcome, fields = _preempt(task)
@@ -238,7 +242,7 @@ def preempt_and_abort(task: Task) -> None:
 _MOVE_USAGE = bytes(16) + layout.MOVE_LIST.usage()[16:]
 
 
-@handles(cdb.PERSISTENT_RESERVE_OUT_REGISTER_AND_MOVE, Conflict.SPC2)
+@handles(cdb.PERSISTENT_RESERVE_OUT_REGISTER_AND_MOVE, _HOLDER)
 def register_and_move(task: Task) -> None:
     """SPC-4 5.13.8. The nexus to move to need not be there now; scope and type are ignored."""
     part = task.unit.part(Reservations)

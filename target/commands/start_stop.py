@@ -5,7 +5,6 @@ from target.commands.table import AS_WRITE, Conflict, handles
 from target.commands.task import Task
 from target.lu import LogicalUnit
 from target.medium import Medium
-from target.reservations import Reservations
 from vscsi.scsi import cdb, sense
 
 # ACTIVE, IDLE, STANDBY, LU_CONTROL, FORCE_IDLE_0, FORCE_STANDBY_0: an image has one power condition, and is in it.
@@ -17,7 +16,10 @@ def _without_here(unit: LogicalUnit) -> tuple[str, ...]:
     return () if unit.removable else ("loej",)
 
 
-@handles(cdb.START_STOP_UNIT, Conflict.SPC2, without_here=_without_here, timeouts=(1, 60))
+@handles(
+    cdb.START_STOP_UNIT, Conflict.SPC2, otherwise=AS_WRITE, harmless=(("start", 1), ("power_condition", 0)),
+    without_here=_without_here, timeouts=(1, 60),
+)  # fmt: skip
 def start_stop_unit(task: Task) -> None:
     """SBC-3 5.25. With a POWER CONDITION, START and LOEJ count for nothing; on removable media its reserved values do
     not either, since initiators try them there. Stopping flushes. A fixed disk that was stopped wants START before
@@ -25,8 +27,6 @@ def start_stop_unit(task: Task) -> None:
     """
     unit, fields = task.unit, task.fields
     medium = unit.part(Medium)
-    if fields["power_condition"] or not fields["start"]:
-        unit.part(Reservations).check(task, AS_WRITE)
     if condition := fields["power_condition"]:
         if condition not in _POWER_CONDITIONS and not unit.removable:
             raise task.invalid("power_condition")
@@ -55,11 +55,12 @@ def _load_or_eject(task: Task, medium: Medium) -> None:
         medium.eject()
 
 
-@handles(cdb.PREVENT_ALLOW_MEDIUM_REMOVAL, Conflict.SPC2, supported=lambda unit: unit.removable)
+@handles(
+    cdb.PREVENT_ALLOW_MEDIUM_REMOVAL, Conflict.SPC2, otherwise=AS_WRITE, harmless=(("prevent", 0),),
+    supported=lambda unit: unit.removable,
+)  # fmt: skip
 def prevent_allow_medium_removal(task: Task) -> None:
     """SBC-3 5.8. The two obsolete values, which were for changers, are invalid fields."""
     if task.fields["prevent"] > 1:
         raise task.invalid("prevent")
-    if task.fields["prevent"]:
-        task.unit.part(Reservations).check(task, AS_WRITE)
     task.unit.part(Medium).prevent(task.nexus, bool(task.fields["prevent"]))

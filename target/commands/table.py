@@ -26,6 +26,8 @@ class Conflict(Flag):
     WRITE = auto()
     SPC2 = auto()
     OTHER = auto()
+    UNREGISTERED = auto()
+    NOT_HOLDER = auto()
 
 
 AS_READ = Conflict.READ | Conflict.SPC2
@@ -57,6 +59,9 @@ class Handler:
     function: Function
     """Returns the parameter data for the initiator, if any; it may be longer than the allocation length."""
     conflict: Conflict
+    otherwise: Conflict = Conflict.NONE
+    """Further classes, unless every field of `harmless` (in one byte of the CDB) has the value that stands there."""
+    harmless: tuple[tuple[str, int], ...] = ()
     op: Op = Op.SLOW
     needs_ready: bool = False
     writes: bool = False
@@ -85,6 +90,11 @@ class Handler:
         """RDPROTECT, WRPROTECT, VRPROTECT or ORPROTECT, if it has one and there is a function for it."""
         name = next((name for name in self.row.fields if name.endswith("protect")), None)
         return name if self.row.key in _PROTECTED else None
+
+    def classes(self, fields: Mapping[str, int]) -> Conflict:
+        """What may stand in the way of the command with these fields."""
+        harmless = all(fields[name] == value for name, value in self.harmless)
+        return self.conflict if harmless else self.conflict | self.otherwise
 
     def unsupported_everywhere(self) -> tuple[str, ...]:
         """Fields that no logical unit supports."""

@@ -26,6 +26,8 @@ int vt_command_add(struct vt_target *t, const struct vt_command *facts)
                                     facts->lba_offset + facts->lba_nbytes > facts->cdb_nbytes ||
                                     facts->length_offset + facts->length_nbytes > facts->cdb_nbytes))
         return -EINVAL;
+    if (facts->harmless_byte >= facts->cdb_nbytes)
+        return -EINVAL;
     struct vt_row *row = calloc(1, sizeof *row);
     if (!row)
         return -ENOMEM;
@@ -107,7 +109,10 @@ static bool check_nexus(struct vt_task *task, struct vt_cause *cause, uint8_t *s
     const struct vt_command *facts = &task->row->facts;
     vt_lock_take(&lu->lock);
     uint32_t ua = facts->flags & VT_CMD_SKIPS_UA ? 0 : vt_ua_first(lu, task->nexus);
-    bool denied = lu->it[task->nexus].deny & facts->conflict;
+    uint32_t classes = facts->conflict;
+    if ((vt_cdb(task)[facts->harmless_byte] & facts->harmless_mask) != facts->harmless_value)
+        classes |= facts->otherwise;
+    bool denied = (lu->it[task->nexus].deny | lu->it[task->nexus].deny_rare) & classes;
     if (denied && !(ua && vt_ua_is_reset(ua)))
         ua = 0;
     if (ua && !lu->policy.ua_intlck)

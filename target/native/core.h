@@ -334,6 +334,7 @@ void vt_durable_release(struct vt_lu *lu, struct vt_task *task);
 
 /* lu.c */
 void vt_lu_free(struct vt_lu *lu);
+void vt_lu_set_denied(struct vt_lu *lu, uint32_t nexus, uint32_t classes);
 
 /* ua.c */
 uint32_t vt_ua_first(struct vt_lu *lu, uint32_t nexus);

@@ -154,6 +154,13 @@ int vt_lu_state(struct vt_target *t, uint32_t index, uint32_t sense)
     return 0;
 }
 
+/* Under the LU's lock. Every command asks for `deny`, so that it is 0 for most. */
+void vt_lu_set_denied(struct vt_lu *lu, uint32_t nexus, uint32_t classes)
+{
+    lu->it[nexus].deny_rare = classes & VT_CONFLICT_RARE;
+    vscsi_store_relaxed(&lu->it[nexus].deny, classes & ~(uint32_t)VT_CONFLICT_RARE);
+}
+
 int vt_lu_deny(struct vt_target *t, uint32_t index, uint32_t nexus, uint32_t classes)
 {
     struct vt_lu *lu = lu_of(t, index);
@@ -163,9 +170,9 @@ int vt_lu_deny(struct vt_target *t, uint32_t index, uint32_t nexus, uint32_t cla
     if (nexus == VT_ALL) {
         lu->deny_default = classes;     /* of nexuses to come, too */
         for (uint32_t n = 0; n < VT_MAX_NEXUSES; n++)
-            vscsi_store_relaxed(&lu->it[n].deny, classes);
+            vt_lu_set_denied(lu, n, classes);
     } else {
-        vscsi_store_relaxed(&lu->it[nexus].deny, classes);
+        vt_lu_set_denied(lu, nexus, classes);
     }
     vt_lock_give(&lu->lock);
     return 0;
@@ -203,7 +210,7 @@ int vt_lu_deny_many(struct vt_target *t, uint32_t index, uint32_t others, const 
     vt_lock_take(&lu->lock);
     lu->deny_default = others;
     for (uint32_t n = 0; n < VT_MAX_NEXUSES; n++)
-        vscsi_store_relaxed(&lu->it[n].deny, deny[n]);
+        vt_lu_set_denied(lu, n, deny[n]);
     vt_lock_give(&lu->lock);
     return 0;
 }

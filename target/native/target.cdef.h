@@ -85,7 +85,12 @@ enum vt_command_flags {
 };
 
 /* Reservation policy classes; an I_T nexus is denied a set of them on an LU. */
-enum vt_conflict { VT_CONFLICT_READ = 1, VT_CONFLICT_WRITE = 2, VT_CONFLICT_SPC2 = 4, VT_CONFLICT_OTHER = 8 };
+enum vt_conflict {
+    VT_CONFLICT_READ = 1, VT_CONFLICT_WRITE = 2, VT_CONFLICT_SPC2 = 4, VT_CONFLICT_OTHER = 8,
+    /* Of PERSISTENT RESERVE OUT alone, and only looked at beside a unit attention: Python finds the rest. */
+    VT_CONFLICT_UNREGISTERED = 16, VT_CONFLICT_NOT_HOLDER = 32,
+    VT_CONFLICT_RARE = VT_CONFLICT_UNREGISTERED | VT_CONFLICT_NOT_HOLDER
+};
 
 struct vt_command {
     uint8_t opcode;
@@ -100,6 +105,8 @@ struct vt_command {
     uint8_t length_nbytes;
     uint8_t fua_mask;        /* bit of CDB byte 1, 0: none */
     uint8_t escape_mask;     /* READ, WRITE: any of these bits of CDB byte 1 set makes it VT_OP_SLOW, after the same checks */
+    uint8_t otherwise;       /* further classes, unless byte `harmless_byte` of the CDB is harmless_value under its mask */
+    uint8_t harmless_byte, harmless_mask, harmless_value;
     uint8_t reserved[2];
     uint8_t usage[32];       /* CDB usage map: a bit outside it is 5/24/00 with a field pointer */
 };

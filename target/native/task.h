@@ -221,6 +221,7 @@ enum vt_rule { RULE_ACA = 1, RULE_SETS = 2, RULE_RESTRICTED = 4, RULE_LIMIT = 8 
 
 struct vt_it {
     uint32_t deny;                  /* read without the lock: relaxed */
+    uint32_t deny_rare;             /* VT_CONFLICT_RARE of it */
     uint32_t access;                /* enum vt_access; likewise */
     uint32_t ua_count;
     uint32_t ua[VT_MAX_UA];

@@ -163,7 +163,7 @@ static void forget(struct vt_lu *lu, uint32_t nexus, uint32_t code)
 {
     (void)code;
     vscsi_store_relaxed(&lu->it[nexus].ua_count, 0);
-    vscsi_store_relaxed(&lu->it[nexus].deny, lu->deny_default);
+    vt_lu_set_denied(lu, nexus, lu->deny_default);
     vscsi_store_relaxed(&lu->it[nexus].access, lu->access_default);
 }
 

@@ -23,6 +23,7 @@ PORTS = (1, 2, 3, 4)
 KEYS = st.integers(0, 3)
 WHO = st.sampled_from(PORTS)
 KIND = st.sampled_from(list(Type))
+UNREGISTERED, NOT_HOLDER = 16, 32
 GOOD, CONFLICT, BAD = Status.GOOD, Status.RESERVATION_CONFLICT, Status.CHECK_CONDITION
 
 # Columns of SPC-4 table 51: what conflicts with a reservation that one does not hold.
@@ -297,10 +298,13 @@ class Machine(RuleBasedStateMachine):
             assert {row.type for row in rows if row.holder} <= {model.kind}
         assert state.aptpl == model.aptpl
         others, denied = self.device.denied[0]
+        rare_others, rarely = self.device.denied_rarely[0]
         assert set(denied) == set(self.device.known)
         for n in (*self.device.known, 0):
             conflicts = model.conflicts(n)
             expected = 7 if model.legacy not in (0, n) else ("R" in conflicts) | ("W" in conflicts) << 1
+            strange = UNREGISTERED * (n not in model.key) | NOT_HOLDER * bool(model.kind and not model.is_holder(n))
+            assert (rare_others if n == 0 else rarely[n]) == (0 if model.legacy not in (0, n) else strange)
             assert (others if n == 0 else denied[n]) == expected
             assert self.part.denies(n, AS_READ) is bool(expected & 5)
             assert self.part.denies(n, AS_WRITE) is bool(expected & 6)

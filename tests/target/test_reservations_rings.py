@@ -165,7 +165,13 @@ def test_a_conflict_ranks_before_the_unit_attention_of_a_preemption(hosts):
     assert a.out(RESERVE, encode_out(a.key), 3) == GOOD
     assert a.out(PREEMPT, encode_out(a.key, b.key), 3) == GOOD
     assert b.status(READ_10) == CONFLICT
+    assert b.out(RELEASE, encode_out(b.key), 3) == b.out(RESERVE, encode_out(b.key), 3) == CONFLICT, "not registered"
+    assert b.status(cdb.START_STOP_UNIT.build(start=0)) == CONFLICT
     assert b.attention() == 0x2A05, "the conflict left it pending"
+    b.register()
+    assert a.out(PREEMPT, encode_out(a.key, a.key), 1) == GOOD
+    assert b.attention() == 0x2A04
+    assert b.out(RESERVE, encode_out(b.key), 1) == CONFLICT
 
 
 def test_move_to_a_port_that_is_away(target, hosts):

@@ -19,9 +19,11 @@ ALWAYS = "03 12 a0 17 57"
 # A persistent reservation lets them pass for everybody. 16, 56 and 5f have rules of their own, in their functions; 1b
 # and 1e depend on more than the opcode.
 PERSISTENT_ALLOWED = """
-    00 25 9e/10 4d 16 56 1b 1e 5e/00 5e/01 5e/02 5e/03 5f/00 5f/01 5f/02 5f/03 5f/04 5f/05 5f/06 5f/07 9e/13
+    00 25 9e/10 4d 16 56 1b 1e 5e/00 5e/01 5e/02 5e/03 5f/00 5f/06 9e/13
     a3/05 a3/0a a3/0f 84/00 84/01 84/03 84/04 84/05 84/06 84/07 84/08
 """
+# Of registered nexuses only; of holders only, if there is a reservation (SPC-4 table 52).
+REGISTERED, HOLDER = "5f/02 5f/03 5f/04 5f/05", "5f/01 5f/07"
 # Exclusive access excludes these, write exclusive does not.
 AS_READ = """
     08 28 a8 88 7f/0009 2f af 8f 7f/000a 34 90 9e/12 1a 5a 37 b7 1c a3/0c a3/0d 83/10
@@ -41,6 +43,8 @@ def _keys(text: str) -> set[tuple[int, int | None]]:
 EXPECTED = {
     Conflict.NONE: _keys(ALWAYS),
     Conflict.SPC2: _keys(PERSISTENT_ALLOWED),
+    Conflict.UNREGISTERED | Conflict.SPC2: _keys(REGISTERED),
+    Conflict.NOT_HOLDER | Conflict.UNREGISTERED | Conflict.SPC2: _keys(HOLDER),
     Conflict.READ | Conflict.SPC2: _keys(AS_READ),
     Conflict.WRITE | Conflict.SPC2: _keys(AS_WRITE),
 }
