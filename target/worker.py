@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from target import debug
-from target.commands import Background, Result, execute
+from target.commands import Background, Result, discard, execute
 from target.commands.task import Aborted
 from target.lu import LogicalUnit
 from target.native import ffi, lib
@@ -82,6 +82,8 @@ def _command_of(request: Any) -> bytes:
         return cdb.READ_16.build(**extent, transfer_length=int(request.blocks), fua=bool(request.fua))
     if request.op == lib.VT_OP_WRITE:
         return cdb.WRITE_16.build(**extent, transfer_length=int(request.blocks), fua=bool(request.fua))
+    if request.op == lib.VT_OP_DISCARD:
+        return cdb.UNMAP.build()
     if request.op == lib.VT_OP_SYNC:
         return cdb.SYNCHRONIZE_CACHE_16.build()
     return bytes(ffi.buffer(request.cdb, request.cdb_nbytes))
@@ -222,7 +224,14 @@ class Workers:
             return
         raw, lun = _command_of(request), bytes(ffi.buffer(request.lun))
         running = _Running(number, int(request.channel), raw, lu, lun)
-        self._take(running, execute(_Port(self._t, request), self._device, raw, lu=lu, lun=lun, nexus=request.nexus))
+        port = _Port(self._t, request)
+        if request.op == lib.VT_OP_DISCARD:
+            assert lu is not None
+            size, where = port.data_out_nbytes, int(request.lba)
+            result = discard(port, self._device, lu, lba=where, nbytes=size, nexus=request.nexus)
+        else:
+            result = execute(port, self._device, raw, lu=lu, lun=lun, nexus=request.nexus)
+        self._take(running, result)
 
     def _take(self, running: "_Running", result: Result | Background) -> None:
         """A command has ended, or goes on elsewhere."""

@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-from target.commands.execute import Background, Result, execute
+from target.commands.execute import Background, Result, discard, execute
 from target.commands.table import Conflict, Handler, Op, find, handlers
 from target.native import ffi, lib
 
@@ -86,4 +86,4 @@ def _escape_mask(handler: Handler) -> int:
 for _module in pkgutil.iter_modules(__path__):  # they fill the table
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["Background", "Result", "command_rows", "execute", "find", "handlers", "install", "native_row"]
+__all__ = ["Background", "Result", "command_rows", "discard", "execute", "find", "handlers", "install", "native_row"]

@@ -59,6 +59,28 @@ def execute(
     return _guarded(begin, made, device, raw, lu)
 
 
+def discard(
+    port: Port, device: TargetDevice, lu: LogicalUnit, *, lba: int, nbytes: int, nexus: int
+) -> Result | Background:
+    """blkif's DISCARD of `nbytes` from a block on; it may end within one. To fault rules it is UNMAP. Never raises."""
+    blocks = -(-nbytes // lu.block_nbytes)
+    made: list[Task] = []
+
+    def trim(task: Task) -> bytes | InBackground | None:
+        with task.locked(lba, blocks):
+            lu.store.trim(lba * lu.block_nbytes, nbytes)
+        task.settle()
+        return None
+
+    def begin() -> bytes | InBackground | None:
+        task = Task(port, device, cdb.UNMAP, cdb.UNMAP.build(), lu=lu, lun=bytes(8), nexus=nexus)
+        task.touches = lba, blocks
+        made.append(task)
+        return fault.around(task, trim) if lu.faulty else trim(task)
+
+    return _guarded(begin, made, device, cdb.UNMAP.build(), lu)
+
+
 def _guarded(
     function: Callable[[], bytes | InBackground | None],
     made: list[Task],

@@ -57,7 +57,7 @@ def verdict_function(verdict: Verdict, function: Function) -> Function:
 def _command(task: Task) -> Command:
     nexus = task.device.nexus(task.nexus)
     port_id = None if nexus is None else bytes(nexus.initiator_port_id)
-    lba, blocks = _touched(task.row, task.fields)
+    lba, blocks = task.touches or _touched(task.row, task.fields)
     return Command(task.row.key, lba, blocks, port_id)
 
 

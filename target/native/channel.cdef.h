@@ -110,7 +110,7 @@ struct vt_request {
     int32_t lu;              /* index, or -1: no logical unit has that LUN */
     uint32_t channel;
     uint8_t lun[8];
-    uint8_t op;              /* VT_OP_SLOW, VT_OP_LU_RESET (no CDB), or READ, WRITE, SYNC of a VT_LU_SLOW_STORE */
+    uint8_t op;              /* VT_OP_SLOW, LU_RESET (no CDB), or READ, WRITE, SYNC, DISCARD that Python carries out */
     uint8_t attribute;
     uint16_t cdb_nbytes;
     uint8_t cdb[200];
@@ -118,7 +118,7 @@ struct vt_request {
     uint64_t blocks;
     uint32_t fua;
     uint32_t reserved;
-    uint64_t data_out_nbytes;  /* what the initiator's descriptors hold */
+    uint64_t data_out_nbytes;  /* what the initiator's descriptors hold; DISCARD: its size, maybe no whole blocks */
     uint64_t data_in_nbytes;
 };
 

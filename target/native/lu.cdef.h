@@ -14,7 +14,7 @@ enum vt_lu_flags {
     VT_LU_DIRECT = 16,       /* the descriptor is O_DIRECT: unaligned peers' buffers are bounced */
     VT_LU_DISCARD = 32,      /* fallocate(PUNCH_HOLE) or BLKDISCARD is allowed, for blkif DISCARD */
     VT_LU_PROTECTED = 64,    /* READ, WRITE, SYNC are VT_OP_SLOW, after the same checks; blkif as with VT_LU_SLOW_STORE */
-    VT_LU_FAULTS = 128       /* the same, but blkif's DISCARD stays with the native core; may come and go */
+    VT_LU_FAULTS = 128       /* the same, and blkif's DISCARD is Python's, too; may come and go */
 };
 
 /* The control mode page's words on tasks (SPC-4 7.5.8) as it has them; limit: of SCSI tasks in a set, 0: none. */

@@ -206,7 +206,7 @@ static int settle(struct vt_task *task)
 /* Python's store: the same steps, each of them a slow command. */
 static bool begin_slow(struct vt_task *task)
 {
-    task->ask = task->step == STEP_IO ? task->op : VT_OP_SYNC;
+    task->ask = task->step != STEP_IO ? VT_OP_SYNC : task->discard ? VT_OP_DISCARD : task->op;
     if (task->step == STEP_IO && task->op == VT_OP_WRITE)
         task->fua = write_is_durable(task);
     return vt_slow_queue(task);
@@ -249,8 +249,8 @@ static void next_step(struct vt_task *task)
 /* op, offset, nbytes, lba, blocks, fua and steps are set, and the buffer is mapped. */
 void vt_media_start(struct vt_task *task)
 {
-    task->by_python = vscsi_load_relaxed(&task->lu->flags) & (VT_LU_SLOW_STORE | VT_LU_PROTECTED | VT_LU_FAULTS) &&
-                      !task->discard;
+    const uint32_t python = VT_LU_SLOW_STORE | VT_LU_PROTECTED | VT_LU_FAULTS;
+    task->by_python = vscsi_load_relaxed(&task->lu->flags) & (task->discard ? VT_LU_FAULTS : python);
     if (!vt_range_pass(task))
         return;
     bool simulated = atomic_load_explicit(&task->lu->disk, memory_order_relaxed) && !task->by_python;

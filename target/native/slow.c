@@ -208,7 +208,7 @@ static void describe(const struct vt_task *task, struct vt_request *r)
     r->lba = task->lba;
     r->blocks = task->blocks;
     r->fua = task->fua;
-    r->data_out_nbytes = task->buf[BUF_OUT].described;
+    r->data_out_nbytes = task->ask == VT_OP_DISCARD ? task->nbytes : task->buf[BUF_OUT].described;
     r->data_in_nbytes = task->buf[BUF_IN].described;
     if (channel->ops != &vt_srp_ops)
         return;

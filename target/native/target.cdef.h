@@ -68,8 +68,9 @@ enum vt_op {
     VT_OP_READ = 1,
     VT_OP_WRITE = 2,
     VT_OP_SYNC = 3,          /* SYNCHRONIZE CACHE */
-    VT_OP_LU_RESET = 4       /* no command: LOGICAL UNIT RESET has aborted all tasks; Python drops SPC-2 reservation,
+    VT_OP_LU_RESET = 4,      /* no command: LOGICAL UNIT RESET has aborted all tasks; Python drops SPC-2 reservation,
                                 prevention and changed mode pages, then completes it */
+    VT_OP_DISCARD = 5        /* no command: blkif's, where fault rules have their say */
 };
 
 enum vt_command_flags {
