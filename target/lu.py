@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from target import errors
+from target.durable import Durable
 from target.faults import Faults
 from target.lunspec import LunSpec
 from target.native import ffi, lib
@@ -95,7 +96,7 @@ class LogicalUnit:
         """What the unit belongs to; there from `start` on."""
         self._parts: dict[type[Part], Part] = {}
         self._parts_lock = threading.RLock()
-        self._sync_lock = threading.Lock()
+        self.durable = Durable(self)
         self._closed = False
         try:
             self.set_protection(self.part(Protection).format_of(spec.protection))
@@ -275,7 +276,10 @@ class LogicalUnit:
             buffer, given = self.store.buffer(len(buffer)), buffer
             buffer[:] = given
         try:
-            self.store.write(buffer, lba * self.block_nbytes, fua)
+            if fua:
+                self.durable.write(buffer, lba * self.block_nbytes)
+            else:
+                self.store.write(buffer, lba * self.block_nbytes)
         except OSError as error:
             raise errors.check_condition(error, writing=True) from error
         if self.faulty:
@@ -331,19 +335,7 @@ class LogicalUnit:
 
     def flush(self) -> None:
         """Makes everything written durable. Once it has failed it fails for ever: data may be lost (CheckCondition)."""
-        with self._sync_lock:
-            try:
-                if not self.sync_failed:
-                    self._flush() if self.device is None else self.device.sync(self, self._flush)
-                    return
-            except OSError as error:
-                self.sync_failed = True
-                log.error("lun %d: flush failed (%s): every further flush is refused", self.lun, error)
-            raise sense.WRITE_ERROR.error()
-
-    def _flush(self) -> None:
-        self.store.flush()
-        self.part(Protection).flush()
+        self.durable.flush()
 
     def settle(self) -> None:
         """Makes what a command has written durable where there is no write cache; otherwise does nothing."""

@@ -122,6 +122,12 @@ class Medium(Part):
             os.dup2(spare, number, inheritable=False)
             os.close(spare)
             store.fd, old.fd = number, -1
+            if old.witness is not None:
+                if store.witness is None:  # one that knows nothing: then no error is harmless
+                    store.witness = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                os.dup2(store.witness, old.witness, inheritable=False)
+                os.close(store.witness)
+                store.witness, old.witness = old.witness, None
             unit.store = store
             unit.blocks = store.nbytes // unit.block_nbytes
             unit.readonly = unit.asked_readonly or Can.WRITE not in store.can

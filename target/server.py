@@ -195,6 +195,8 @@ class Server:
         self._install_commands()
         for unit in self.units.values():
             unit.index = check(self.native.vt_lu_add(self.target, unit.native_config()), f"LUN {unit.lun}")
+            if unit.store.witness is not None:
+                check(self.native.vt_lu_witness(self.target, unit.index, unit.store.witness), f"LUN {unit.lun}")
         self._start_device()
         check(self.native.vt_start(self.target), "the target's loops")
         if self.recorder is not None:

@@ -137,6 +137,9 @@ class FakeLib:
         self.lus += 1
         return self.lus - 1
 
+    def vt_lu_witness(self, _target, _lu, _fd) -> int:
+        return 0
+
     def vt_nexus_add(self, _target) -> int:
         if len(self.nexuses) >= self.max_nexuses:
             return -28

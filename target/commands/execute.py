@@ -110,7 +110,7 @@ def _guarded(
         log.exception("internal error in %s, CDB %s", cdb.name_of(raw), raw.hex(" "))
         return _failed(sense.INTERNAL_TARGET_FAILURE.error(), made, lu)
     finally:
-        if lu is not None and lu.sync_failed:
+        if lu is not None and lu.durable.failed:
             device.set_not_ready(lu, sense.WRITE_ERROR.code)
 
 

@@ -81,6 +81,7 @@ static struct vt_lu *make(struct vt_target *t, uint32_t index, const struct vt_l
     lu->lun = config->lun;
     lu->block_nbytes = config->block_nbytes;
     lu->fd = config->fd;
+    lu->witness = -1;
     lu->bio_flags = bio_flags(t, config);
     lu->direct_align = direct_alignment(config);
     /* Whatever a former target process wrote may not be synced yet. */
@@ -143,6 +144,15 @@ int vt_lu_update(struct vt_target *t, uint32_t index, const struct vt_lu_config 
     }
     pthread_mutex_unlock(&t->control);
     return rc;
+}
+
+int vt_lu_witness(struct vt_target *t, uint32_t index, int fd)
+{
+    struct vt_lu *lu = lu_of(t, index);
+    if (!lu)
+        return -ENOENT;
+    vscsi_store_relaxed((uint32_t *)&lu->witness, (uint32_t)fd);
+    return 0;
 }
 
 int vt_lu_state(struct vt_target *t, uint32_t index, uint32_t sense)

@@ -68,6 +68,12 @@ int vt_lu_operation(struct vt_target *t, uint32_t lu, uint32_t sense, uint32_t p
  * aborted itself, or the target stops.
  */
 int vt_nexus_abort_tasks(struct vt_target *t, uint32_t lu, const uint32_t *nexuses, uint32_t count, uint64_t task);
+/*
+ * Another open file description of what the LU's descriptor opens, made before anything was written; not closed by the
+ * target, and readable is enough. The kernel tells each description of lost data by itself: where a durable write has
+ * found no space, this one says whether it was only that. -ENOENT. Without it such a failure counts as a loss.
+ */
+int vt_lu_witness(struct vt_target *t, uint32_t lu, int fd);
 /* 1 after a failed fdatasync: data may be lost, and every later sync fails too. */
 int vt_lu_sync_failed(struct vt_target *t, uint32_t lu);
 /* Python is about to sync the LU's file itself: the id to end it with, or -ENOENT, -ENOMEM. */

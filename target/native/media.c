@@ -67,6 +67,11 @@ static bool write_is_durable(const struct vt_task *task)
     return task->fua || !(vscsi_load_relaxed(&task->lu->flags) & VT_LU_WRITE_CACHE);
 }
 
+static bool no_space(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
+}
+
 /*
  * Errors that say a durable write was refused, not that data was lost on its way to the medium. No space can be either:
  * the write's own, or that of what was written before, which found none when it was written back. Only where there is
@@ -74,7 +79,7 @@ static bool write_is_durable(const struct vt_task *task)
  */
 static bool harmless(int error, struct vt_lu *lu)
 {
-    if (error == -ENOSPC || error == -EDQUOT || error == -EFBIG)
+    if (no_space(error))
         return !has_losable(lu);
     return error == -EROFS || error == -EPERM || error == -EACCES || error == -ECANCELED || error == -EINVAL ||
            error == -EOPNOTSUPP || error == -EFAULT || error == -EAGAIN || error == -EINTR;
@@ -167,6 +172,32 @@ static int believe(struct vt_task *task)
 
 enum { WAITS = 1 };
 
+/* The error of the write after all. */
+static int judged(struct vt_task *task)
+{
+    int error = task->refused;
+    task->in_flight = false;
+    task->refused = 0;
+    if (task->bio.error < 0)
+        vscsi_store_relaxed(&task->lu->sync_failed, 1);
+    vt_durable_end(task->lu, &task->durable, task->channel->loop);
+    return error;
+}
+
+/*
+ * A durable write has found no space, and earlier data may be what was lost: the witness is told of that in its own
+ * right, so if all can be synced there, nothing is. Until then the write runs, and who syncs beside it waits.
+ */
+static int ask_witness(struct vt_task *task)
+{
+    struct vt_lu *lu = task->lu;
+    task->refused = task->bio.error;
+    struct bio *bio = prepare(task, BIO_SYNC, 0);
+    bio->fd = (int)vscsi_load_relaxed((uint32_t *)&lu->witness);
+    task->in_flight = task->cancelled = true;   /* it is not to be cancelled: that would tell nothing */
+    return bio_submit(task->channel->loop->engine, bio) ? judged(task) : WAITS;
+}
+
 /* What the end of a step's bio means for the LU: 0, an error, or WAITS for what else is being made durable. */
 static int settle(struct vt_task *task)
 {
@@ -174,6 +205,8 @@ static int settle(struct vt_task *task)
     struct bio *bio = &task->bio;
     if (!task->in_flight)
         return 0;
+    if (__builtin_expect(task->refused, 0))
+        return judged(task);
     task->in_flight = false;
     bool durable = bio->kind == BIO_SYNC || bio->flags & BIO_DURABLE;
     if (bio->kind == BIO_SYNC) {
@@ -187,10 +220,13 @@ static int settle(struct vt_task *task)
             count_failed(lu);
         if (durable)
             count_durable(lu, -1);
-        if (durable && bio->error < 0 && !harmless(bio->error, lu))
-            vscsi_store_relaxed(&lu->sync_failed, 1);
         if (bio->kind == BIO_WRITE)
             vt_bump(&task->channel->stats.bytes_written, bio->done);
+        if (durable && bio->error < 0 && !harmless(bio->error, lu)) {
+            if (no_space(bio->error) && vscsi_load_relaxed((uint32_t *)&lu->witness) != UINT32_MAX)
+                return ask_witness(task);
+            vscsi_store_relaxed(&lu->sync_failed, 1);
+        }
         /* The write cache was switched off while it ran: whoever did that may have flushed already. */
         if (bio->kind == BIO_WRITE && !durable && write_is_durable(task))
             task->steps |= STEP_SYNC_AFTER;

@@ -160,6 +160,7 @@ struct vt_task {
     uint64_t claim_lba;
     uint64_t claim_blocks;
     uint64_t due_ns;                /* when the simulated disk is done with it */
+    int refused;                    /* the error of a durable write, while the witness is asked what it means */
     struct vt_sched *sched;         /* has let it at the device, and is to be told of the end */
     uint32_t nexus;
     uint32_t attention;             /* the unit attention that it reports; taken from its queue */
@@ -257,6 +258,7 @@ struct vt_lu {
     uint32_t fenced;                /* an aborted I/O will not end */
     uint32_t sync_failed;
     int fd;
+    int witness;                    /* -1: none; relaxed */
     uint8_t bio_flags;
     uint16_t direct_align;
     uint64_t written;               /* counts writes begun and ended that are not durable by themselves */

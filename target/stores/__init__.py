@@ -43,6 +43,12 @@ class Can(Flag):
     """erase_key() makes everything in it meaningless at once."""
 
 
+_REFUSALS = (errno.EROFS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.EFAULT)
+"""They say that a write was not even begun."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of the write itself, or of one before it when that was written back."""
+
+
 class StoreError(Exception):
     """The store cannot be opened: one line for the user."""
 
@@ -78,6 +84,11 @@ class Store:
     is_direct: bool = False
     is_volatile: bool = False
     """What it holds is gone when the target ends, however it ends."""
+    witness: int | None = None
+    """Another open file description of what `fd` opens, made before anything was written: the kernel tells it of lost
+    data in its own right."""
+    created: bool = False
+    """Opening it has made the image: what lies beside it is of an earlier one of that name."""
     rotational: bool | None = None
     rotation_rate: int = 0
     """Revolutions a minute, 0 if unknown."""
@@ -118,6 +129,10 @@ class Store:
 
     def flush(self) -> None:
         """Makes everything written so far durable."""
+
+    def lost(self, error: OSError) -> bool:
+        """Whether what was written before may be lost, too, after a durable write has failed with `error`."""
+        return error.errno not in _REFUSALS + _NO_SPACE
 
     def reserve(self, offset: int, nbytes: int) -> None:
         """Sees to it that a write of the range will not lack space; OSError if there is none. Changes no content."""
@@ -200,6 +215,20 @@ class DescriptorStore(Store):
     def flush(self) -> None:
         os.fdatasync(self.fd)
 
+    def witnessed(self) -> None:
+        """Opens the witness, if the system can. To be called once `fd` is there."""
+        with contextlib.suppress(OSError):
+            self.witness = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def lost(self, error: OSError) -> bool:
+        if error.errno not in _NO_SPACE or self.witness is None:
+            return error.errno not in _REFUSALS
+        try:
+            os.fdatasync(self.witness)
+        except OSError:
+            return True
+        return False
+
     def extents(self, offset: int, nbytes: int) -> Iterator[tuple[int, int, bool]]:
         """By the holes of the file; a block device, or a file system that has no holes, tells nothing: all mapped."""
         end = offset + nbytes
@@ -252,6 +281,9 @@ class DescriptorStore(Store):
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+        if self.witness is not None:
+            os.close(self.witness)
+            self.witness = None
 
 
 def _address(buffer: memoryview) -> int:

@@ -37,12 +37,12 @@ class FileStore(DescriptorStore):
             raise StoreError("a path is missing")
         self._path = spec.rest
         self.is_direct = spec.cache == "none"
-        self.created = False
         self.fd = -1
         try:
             self._open(spec)
             self._lock(spec)
             self._measure(spec)
+            self.witnessed()
         except BaseException:
             self.abandon()
             self.close()

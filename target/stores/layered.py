@@ -20,6 +20,9 @@ class LayeredStore(Store):
     def flush(self) -> None:
         self._inner.flush()
 
+    def lost(self, error: OSError) -> bool:
+        return self._inner.lost(error)
+
     def trim(self, offset: int, nbytes: int) -> None:
         self._inner.trim(offset, nbytes)
 

@@ -24,6 +24,7 @@ class MemStore(DescriptorStore):
             self.nbytes = parse_size(spec.rest)
             self.fd = os.memfd_create("vscsi-mem", os.MFD_CLOEXEC)
             os.ftruncate(self.fd, self.nbytes)
+            self.witnessed()
         except (ValueError, OSError) as error:
             raise StoreError(f"mem:{spec.rest}: {error}") from error
         self.physical_nbytes = 4096

@@ -142,7 +142,18 @@ class SimStore(LayeredStore):
         except BaseException:
             self._discard()
             raise
-        for name in ("fd", "nbytes", "can", "path", "is_block_device", "is_direct", "is_volatile", "trim_nbytes"):
+        for name in (
+            "fd",
+            "nbytes",
+            "can",
+            "path",
+            "is_block_device",
+            "is_direct",
+            "is_volatile",
+            "witness",
+            "created",
+            "trim_nbytes",
+        ):
             setattr(self, name, getattr(self._inner, name))
         self.physical_nbytes, self.identity = self._inner.physical_nbytes, self._inner.identity
         self.warnings = self._inner.warnings

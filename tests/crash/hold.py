@@ -14,7 +14,7 @@ import pytest
 from programs import Target, tool
 
 HELD = b"HELD"
-FAIL_SYNC, FULL = "fail-sync", "full"
+FAIL_SYNC, FULL, LOST = "fail-sync", "full", "lost"
 SOURCE = """#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -49,6 +49,10 @@ int fdatasync(int fd)
         errno = EIO;
         return -1;
     }
+    if (armed("HOLD_LOST")) {
+        errno = ENOSPC;
+        return -1;
+    }
     return (int)syscall(SYS_fdatasync, fd);
 }
 
@@ -75,7 +79,7 @@ class Holding:
         self._opened: int | None = None
 
     def arm(self, what: str) -> None:
-        """The next sync is held, and fails with EIO; or the next durable write fails with ENOSPC."""
+        """The next sync is held, and fails with EIO; or it fails at once; or the next durable write does (ENOSPC)."""
         (self._folder / what).touch()
 
     def wait(self) -> None:
@@ -105,6 +109,7 @@ def holding(folder: Path, lun: str = "", *more: str, options: tuple[str, ...] = 
         patch.setenv("HOLD_GATE", str(folder / "gate"))
         patch.setenv("HOLD_SYNC", str(folder / FAIL_SYNC))
         patch.setenv("HOLD_FULL", str(folder / FULL))
+        patch.setenv("HOLD_LOST", str(folder / LOST))
         luns = f"0={folder / 'disk.img'},size=8M{lun}", *more
         target = Target(folder, *luns, options=("--engine", "pool", *options))
     made = Holding(folder, target)

@@ -3,12 +3,14 @@
 at that time without being told must not answer with a success. A sync is held back in the target, and then fails.
 """
 
+import resource
 import threading
 import time
 
 import pytest
+from programs import Target
 
-from crash.hold import FAIL_SYNC, FULL, holding
+from crash.hold import FAIL_SYNC, FULL, LOST, holding
 from initiator import Initiator, ScsiError
 from initiator.errors import BlkifError
 from initiator.native import lib
@@ -126,22 +128,44 @@ def test_what_waits_ends_with_its_channel(beside):
 
 @pytest.mark.parametrize("lun", ["", ",cache=wt"])
 @pytest.mark.parametrize("dirty", [False, True])
-def test_no_space_may_mean_that_earlier_data_is_lost(dirty, lun, tmp_path):
+@pytest.mark.parametrize("lost", [False, True])
+def test_no_space_may_mean_that_earlier_data_is_lost(lost, dirty, lun, tmp_path):
     """A durable write that finds no space: its own is not there; that of writes before it may be lost, if there are any
-    that were answered before they were durable."""
+    that were answered before they were durable. Another open file of the image knows: the next sync is one of that."""
     with holding(tmp_path, lun) as held, Initiator(held.target.socket) as initiator:
         disk = initiator.lun(0)
         disk.write(0, DATA)
         if not dirty:
             disk.flush()
-        lost = dirty and not lun
+        asked = dirty and not lun
         for _ in range(1 if lost else 2):
+            if lost and asked:
+                held.arm(LOST)
             held.arm(FULL)
             with pytest.raises(ScsiError, match=r"(?i)space"):
                 disk.write(1, DATA, fua=True)
-        if lost:
-            with pytest.raises(ScsiError):
-                disk.flush()
+        if lost and asked:
+            for _ in range(2):
+                with pytest.raises(ScsiError):
+                    disk.flush()
         else:
             disk.write(1, DATA, fua=True)
             disk.flush()
+
+
+@pytest.mark.parametrize("engine", ["pool", "auto"])
+def test_no_space_for_a_durable_write_does_not_end_all_syncs(engine, tmp_path):
+    """With a limit of the process on the size of files, which the kernel tells as it tells of a full file system."""
+    target = Target(tmp_path, f"0={tmp_path}/disk.img,size=8M", options=("--engine", engine))
+    resource.prlimit(target.process.pid, resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))
+    with Initiator(target.socket) as initiator:
+        disk = initiator.lun(0)
+        for _ in range(2):
+            disk.write(0, DATA)
+            with pytest.raises(ScsiError):
+                disk.write((6 << 20) // 512, DATA)
+            with pytest.raises(ScsiError):
+                disk.write((6 << 20) // 512, DATA, fua=True)
+            disk.flush()
+            disk.write(1, DATA, fua=True)
+    assert target.stop() == 0
