@@ -23,7 +23,6 @@ from target.pi import PI_NBYTES
 from target.protection import Protection
 from target.state import State, set_aside
 from target.stores import Can, Store, StoreError, StoreSpec, open_store
-from target.stores.file import FileStore
 from target.task_policy import TaskPolicy
 from vscsi.scsi import sense, vpd
 from vscsi.scsi.sense import CheckCondition, Sense
@@ -86,7 +85,6 @@ class LogicalUnit:
         self.not_ready: Sense | None = None
         self.occupied: Callable[[], CheckCondition] | None = None
         """What every other command ends with while a long operation has the unit."""
-        self.sync_failed = False
         self.faulty = False  # fault rules may have a say in every command
         self.state_asked = spec.state is not None
         self.state = State(_state_folder(spec, store, self.readonly))
@@ -399,7 +397,7 @@ def open_lu(spec: LunSpec) -> LogicalUnit:
             raise StoreError(f"{spec.store}: its {store.nbytes} bytes are not a multiple of bs={spec.block_nbytes}")
         for line in store.warnings:
             log.warning("lun %d: %s", spec.lun, line)
-        if isinstance(store, FileStore) and store.created and spec.state is None:
+        if store.created and store.path is not None and spec.state is None:
             set_aside(Path(f"{store.path}.vscsi"))
         return LogicalUnit(spec, store)
     except OSError as error:

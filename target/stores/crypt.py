@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from target.state import State
+from target.state import State, set_aside
 from target.stores import Can, StoreError, StoreSpec, store
 from target.stores.file import FileStore
 from target.stores.layered import LayeredStore
@@ -54,7 +54,10 @@ class CryptStore(LayeredStore):
         self.can, self.trim_nbytes = inner.can, inner.trim_nbytes
         if Can.WRITE in self.can:
             self.can |= Can.ERASE_KEY
-        self._state = State(Path(f"{inner.path}.vscsi"))
+        folder = Path(f"{inner.path}.vscsi")
+        if inner.created:
+            set_aside(folder)  # now: the key is the first that the new image keeps there
+        self._state = State(folder)
         document = self._state.load(_DOCUMENT)
         if document is not None:
             self._use(_key_of(document, inner.path))

@@ -124,8 +124,9 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
         open_lu(parse(f"0=mem:64k,state={tmp_path}/file"))
 
 
-def test_a_new_image_inherits_nothing_from_one_of_the_same_name(tmp_path: Path) -> None:
-    image, spec = tmp_path / "disk.img", f"0={tmp_path}/disk.img,size=64k"
+@pytest.mark.parametrize("scheme", ["", "sim:", "crypt:"])
+def test_a_new_image_inherits_nothing_from_one_of_the_same_name(tmp_path: Path, scheme: str) -> None:
+    image, spec = tmp_path / "disk.img", f"0={scheme}{tmp_path}/disk.img,size=64k"
     for turn in (1, 2):
         unit = open_lu(parse(f"{spec},protection={turn}"))
         unit.part(Protection).set_type(turn)
@@ -137,8 +138,10 @@ def test_a_new_image_inherits_nothing_from_one_of_the_same_name(tmp_path: Path) 
     unit = open_lu(parse(spec))
     assert unit.protection_type == 0
     unit.close()
+    own = ["disk.img.vscsi"] if scheme == "crypt:" else []  # its key
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "disk.img",
+        *own,
         "disk.img.vscsi.old1",
         "disk.img.vscsi.old2",
     ]
