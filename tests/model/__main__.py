@@ -7,8 +7,9 @@ Knows which bounds are large; the properties are the models' own. Ends with 1 if
 import sys
 import time
 
-from model.allegiance import QERR_ALL, QERR_NEXUS, Failing, Policy
+from model.allegiance import QERR_ALL, QERR_NEXUS, Policy
 from model.checker import Model, explore
+from model.failing import Failing
 from model.ranges import Blocks, Ranges
 from model.ring import MUTATIONS, Ring
 from model.taskset import HEAD, ORDERED, SIMPLE, Starving, TaskSet
@@ -32,6 +33,7 @@ LARGE: tuple[tuple[str, Model], ...] = (
     ),
     ("task set with ACA, 4 commands, no function", Failing(commands=4, functions=0)),
     ("task set with ACA and QERR, 3 commands, 2 functions", Failing(functions=2, policy=Policy(qerr=QERR_ALL))),
+    ("task set with ACA and PREEMPT AND ABORT, 3 commands, a function", Failing(functions=1, preempts=True)),
     ("task sets with ACA, 3 commands, 2 functions", Failing(functions=2, policy=Policy(True, QERR_NEXUS, 2))),
     ("range locks, 2 units, 3 lockers, 3 commands", Ranges((A, BOTH, OTHER_LU), SEVERAL)),
     ("range locks, 2 units, 3 lockers, 1 command, aborts and time-outs", Ranges((BOTH,), SEVERAL, errors=True)),

@@ -3,16 +3,17 @@
 
 `Rules` is how a target may decide (as functions of a state); `judge` says what SAM-5 8.6, 5.9 and 5.3.1 ask of each
 step, and knows nothing of the rules. Commands that run when ACA begins run on: what is on its way to the medium is.
-PREEMPT AND ABORT and restricted reordering are not modelled. Must not import the product.
+Restricted reordering is not modelled. Must not import the product.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from model.checker import CHANCE, Broken, Step
+from model.checker import Broken
 
 SIMPLE, ORDERED, HEAD, ACA = "S", "O", "H", "A"
+PREEMPT = "P"
+"""SIMPLE, and PERSISTENT RESERVE OUT with PREEMPT AND ABORT."""
 DORMANT, READY, RUNNING = "dormant", "ready", "running"
 ABORT_TASK_SET, CLEAR_TASK_SET, CLEAR_ACA, RESET = "abort task set", "clear task set", "clear ACA", "reset"
 ACA_ACTIVE, BUSY, FULL = "ACA ACTIVE", "BUSY", "TASK SET FULL"
@@ -35,6 +36,15 @@ MUTATIONS = (
     "ORDERED waits for other task sets",
     "CLEAR TASK SET reaches other task sets",
 )
+MUTATIONS_OF_PREEMPTION = (
+    "ACA blocks PREEMPT AND ABORT",
+    "PREEMPT AND ABORT is refused as all others are",
+    "PREEMPT AND ABORT of the faulted nexus gets in",
+    "PREEMPT AND ABORT leaves ACA",
+    "PREEMPT AND ABORT ends every ACA",
+    "PREEMPT AND ABORT does not wait",
+    "PREEMPT AND ABORT waits for itself",
+)
 
 
 class Task(NamedTuple):
@@ -46,6 +56,10 @@ class Task(NamedTuple):
     naca: bool
     state: str = DORMANT
     aborted: bool = False
+    victim: int = -1
+    """PREEMPT AND ABORT: the nexus that it preempts."""
+    before: int = -1
+    """The same, once it has: it waits for what was older then."""
 
 
 class State(NamedTuple):
@@ -76,7 +90,7 @@ class Policy:
 def allowed(policy: Policy, task: Task, state: State) -> bool:
     """SAM-5 8.6: may this command, which is in `state`, become enabled?"""
     if any(policy.together(n, task.nexus) for n in state.faulted):
-        return task.attribute == ACA and task.nexus in state.faulted
+        return task.attribute == (ACA if task.nexus in state.faulted else PREEMPT)
     others = [t for t in state.tasks if t.id != task.id and policy.together(t.nexus, task.nexus)]
     if task.attribute in (HEAD, ACA):
         return True
@@ -92,7 +106,7 @@ def expected_status(policy: Policy, state: State, nexus: int, attribute: str, na
         another = any(t.attribute == ACA and t.nexus == nexus for t in theirs)
         return "" if attribute == ACA and not another else ACA_ACTIVE
     if any(policy.together(n, nexus) for n in state.faulted):
-        return ACA_ACTIVE if naca else BUSY
+        return "" if attribute == PREEMPT else ACA_ACTIVE if naca else BUSY
     if policy.limit and len(theirs) >= policy.limit:
         return FULL if any(t.nexus == nexus for t in theirs) else BUSY
     return ""
@@ -112,6 +126,16 @@ def faulted_after(policy: Policy, state: State, failed: Task) -> frozenset[int]:
         return state.faulted if failed.naca else state.faulted - {failed.nexus}
     begins = failed.naca and not any(policy.together(n, failed.nexus) for n in state.faulted)
     return state.faulted | {failed.nexus} if begins else state.faulted
+
+
+def preemption_aborts(state: State, task: Task) -> set[int]:
+    """SPC-4 5.13.11.5: who is aborted by PREEMPT AND ABORT; never the command itself."""
+    return {t.id for t in state.tasks if t.nexus == task.victim and t.id != task.id}
+
+
+def at_rest(state: State, task: Task) -> bool:
+    """Nothing that a PREEMPT AND ABORT has aborted can move a byte: it may end with GOOD."""
+    return not any(t.id in preemption_aborts(state, task) and t.aborted and t.id < task.before for t in state.tasks)
 
 
 def function_aborts(policy: Policy, state: State, kind: str, nexus: int) -> set[int]:
@@ -140,7 +164,8 @@ def judge(policy: Policy, before: State, after: State) -> None:
             continue
         if begins and not allowed(policy, task, after):
             raise Broken(f"{task.attribute} {task.id} is enabled too early")
-        if goes_on and any(policy.together(n, task.nexus) for n in after.faulted) and task.attribute != ACA:
+        blocked = any(policy.together(n, task.nexus) for n in after.faulted) and not allowed(policy, task, after)
+        if goes_on and blocked:
             raise Broken(f"{task.attribute} {task.id} begins although ACA blocks it")
         if task.state == DORMANT and allowed(policy, task, after):
             raise Broken(f"{task.attribute} {task.id} waits for nothing")
@@ -150,7 +175,8 @@ def judge(policy: Policy, before: State, after: State) -> None:
         if sum(t.attribute == ACA and t.nexus == nexus for t in after.tasks) > 1:
             raise Broken("two ACA tasks")
     for task in after.tasks:
-        together = [t for t in after.tasks if policy.together(t.nexus, task.nexus) and t.attribute != ACA]
+        exempt = (ACA, PREEMPT)
+        together = [t for t in after.tasks if policy.together(t.nexus, task.nexus) and t.attribute not in exempt]
         if policy.limit and len(together) > policy.limit:
             raise Broken("a task set is over its limit")
 
@@ -171,7 +197,15 @@ class Rules:
             return nexus in state.faulted
         return bool(state.faulted)
 
+    def passes(self, state: State, task: Task) -> bool:
+        """Whether it runs whatever the others do."""
+        if task.attribute == PREEMPT and self.mutation != "ACA blocks PREEMPT AND ABORT":
+            return self.in_force(state, task.nexus) and task.nexus not in state.faulted
+        return task.attribute == ACA
+
     def blocked(self, state: State, task: Task) -> bool:
+        if task.attribute == PREEMPT and self.passes(state, task):
+            return False
         return self.in_force(state, task.nexus) and task.attribute != ACA and self.mutation != "ACA blocks nobody"
 
     def enable(self, state: State) -> State:
@@ -184,18 +218,21 @@ class Rules:
             before = older.setdefault(key, [])
             if task.state == DORMANT and not self.blocked(state, task):
                 held = (before or heads) if task.attribute == ORDERED else (ORDERED in before or heads)
-                if task.attribute in (HEAD, ACA) or not held:
+                if task.attribute == HEAD or self.passes(state, task) or not held:
                     task = task._replace(state=READY)
             before.append(task.attribute)
             result.append(task)
         return state._replace(tasks=tuple(result))
 
     def refusal(self, state: State, nexus: int, attribute: str, naca: bool) -> str:
+        if attribute == PREEMPT and self.mutation == "PREEMPT AND ABORT of the faulted nexus gets in":
+            return ""
         if nexus in state.faulted and self.mutation != "the faulted nexus goes on":
             another = any(t.nexus == nexus and t.attribute == ACA for t in state.tasks)
             return "" if attribute == ACA and (not another or self.mutation == "two ACA tasks") else ACA_ACTIVE
         if self.in_force(state, nexus) and nexus not in state.faulted:
-            if self.mutation == "others enter as if nothing were":
+            refused = self.mutation == "PREEMPT AND ABORT is refused as all others are"
+            if self.mutation == "others enter as if nothing were" or (attribute == PREEMPT and not refused):
                 return ""
             return ACA_ACTIVE if naca else BUSY
         mine = sum(t.nexus == nexus for t in state.tasks)
@@ -204,14 +241,14 @@ class Rules:
             return ""
         return FULL if mine else BUSY
 
-    def enter(self, state: State, nexus: int, attribute: str, naca: bool) -> tuple[str, State]:
+    def enter(self, state: State, nexus: int, attribute: str, naca: bool, victim: int = -1) -> tuple[str, State]:
         """The status that refuses it, and what comes of it. Without ACA an ACA task enters as SIMPLE, to fail."""
         after = state._replace(arrived=state.arrived + 1)
         if status := self.refusal(state, nexus, attribute, naca):
             return status, after
         if attribute == ACA and nexus not in state.faulted:
             attribute = SIMPLE
-        task = Task(state.arrived, nexus, attribute, naca)
+        task = Task(state.arrived, nexus, attribute, naca, victim=victim)
         after = self.enable(after._replace(tasks=(*state.tasks, task)))
         return "", self.started(after, task.id) if after.tasks[-1].state == READY else after
 
@@ -251,6 +288,27 @@ class Rules:
             return state._replace(faulted=state.faulted | {task.nexus})
         return state
 
+    def preempt(self, state: State, id_: int) -> State:
+        """A running PREEMPT AND ABORT does what it is for; then it waits for what it has aborted."""
+        task = next(t for t in state.tasks if t.id == id_)
+        tasks = tuple(t._replace(before=state.arrived) if t.id == id_ else t for t in state.tasks)
+        ids = {t.id for t in tasks if t.nexus == task.victim and t.id != id_}
+        state = self.abort(state._replace(tasks=tasks), ids)
+        cleared = {task.victim} - {task.nexus}
+        if self.mutation == "PREEMPT AND ABORT leaves ACA":
+            cleared = set()
+        if self.mutation == "PREEMPT AND ABORT ends every ACA":
+            cleared = set(state.faulted)
+        return self.clear(state, cleared) if cleared & state.faulted else state
+
+    def may_end(self, state: State, task: Task) -> bool:
+        """Whether a running command can end, as far as others are concerned."""
+        if task.attribute != PREEMPT or task.aborted or self.mutation == "PREEMPT AND ABORT does not wait":
+            return True
+        own = task.id if self.mutation == "PREEMPT AND ABORT waits for itself" else -1
+        waits = any(t.nexus == task.victim and (t.aborted or t.id == own) and t.id < task.before for t in state.tasks)
+        return task.before >= 0 and not waits
+
     def clear(self, state: State, nexuses: set[int] | frozenset[int]) -> State:
         state = state._replace(faulted=state.faulted - nexuses)
         return state if self.mutation == "nobody is enabled when ACA ends" else self.enable(state)
@@ -269,81 +327,3 @@ class Rules:
         if self.mutation == "CLEAR TASK SET reaches other task sets" and kind == CLEAR_TASK_SET:
             one = False
         return self.abort(state, {t.id for t in state.tasks if t.nexus == nexus or not one})
-
-
-@dataclass(frozen=True)
-class Failing:
-    """Every order of arrivals, good and bad ends, and functions. Whoever is faulted sends CLEAR ACA in the end."""
-
-    commands: int = 3
-    nexuses: int = 2
-    functions: int = 1
-    policy: Policy = Policy()
-    mutation: str = ""
-
-    def initial(self) -> State:
-        return State()
-
-    def steps(self, state: State) -> Iterator[Step]:
-        for who, what, after in self.moves(state):
-            judge(self.policy, state, after)
-            yield who, what, after
-
-    def moves(self, state: State) -> Iterator[tuple[str, str, State]]:
-        rules = Rules(self.policy, self.mutation)
-        for task in state.tasks:
-            if task.state == READY:
-                yield f"loop {task.nexus}", f"starts {task.id}", rules.started(state, task.id)
-            elif task.state == RUNNING:
-                yield f"io {task.id}", f"ends {task.id}", rules.end(state, task.id, failed=False)
-                if not task.aborted:
-                    yield f"io {task.id}", f"fails {task.id}", self.fail(rules, state, task)
-        for nexus in range(self.nexuses):
-            if nexus in state.faulted:
-                yield "recovery", f"clear ACA from {nexus}", self.ask(rules, state, CLEAR_ACA, nexus, counts=False)
-            if state.arrived < self.commands:
-                yield from self.arrivals(rules, state, nexus)
-            if state.asked < self.functions:
-                for kind in (ABORT_TASK_SET, CLEAR_TASK_SET, CLEAR_ACA, RESET):
-                    yield CHANCE, f"{kind} from {nexus}", self.ask(rules, state, kind, nexus)
-
-    def arrivals(self, rules: Rules, state: State, nexus: int) -> Iterator[tuple[str, str, State]]:
-        for attribute in (SIMPLE, ORDERED, HEAD, ACA):
-            for naca in (False, True):
-                status, after = rules.enter(state, nexus, attribute, naca)
-                right = expected_status(self.policy, state, nexus, attribute, naca)
-                if status != right:
-                    raise Broken(f"{attribute} from {nexus}: {status or 'enters'}, not {right or 'enters'}")
-                yield CHANCE, f"{attribute}{'+NACA' * naca} from {nexus} {status}", after
-
-    def fail(self, rules: Rules, state: State, task: Task) -> State:
-        after = rules.end(state, task.id, failed=True)
-        self.compare(state, after, failure_aborts(self.policy, state, task))
-        if after.faulted != faulted_after(self.policy, state, task):
-            raise Broken(f"{task.id} fails: ACA for {sorted(after.faulted)}")
-        return after
-
-    def ask(self, rules: Rules, state: State, kind: str, nexus: int, counts: bool = True) -> State:
-        after = rules.function(state, kind, nexus)
-        self.compare(state, after, function_aborts(self.policy, state, kind, nexus))
-        left = {CLEAR_ACA: state.faulted - {nexus}, RESET: frozenset()}.get(kind, state.faulted)
-        if after.faulted != left:
-            raise Broken(f"{kind} from {nexus}: ACA for {sorted(after.faulted)}")
-        return after if counts else after._replace(asked=state.asked)
-
-    def compare(self, before: State, after: State, aims: set[int]) -> None:
-        """Exactly these are aborted now, beside those that had been."""
-        now = {t.id for t in after.tasks if t.aborted}
-        there = {t.id for t in after.tasks}
-        if now != (aims | {t.id for t in before.tasks if t.aborted}) & there:
-            raise Broken(f"{sorted(now)} are aborted, not {sorted(aims)}")
-
-    def check(self, state: State) -> None:
-        """Everything is asked of steps."""
-
-    def ended(self, state: State) -> bool:
-        return not state.tasks and not state.faulted
-
-    def show(self, state: State) -> str:
-        tasks = " ".join(f"{t.attribute}{t.id}@{t.nexus} {t.state}{' ABORTED' * t.aborted}," for t in state.tasks)
-        return f"[{tasks}] ACA {sorted(state.faulted)}"

@@ -5,8 +5,16 @@ from itertools import product
 
 import pytest
 
-from model.allegiance import MUTATIONS, QERR_ALL, QERR_NEXUS, QERR_NONE, Failing, Policy
+from model.allegiance import (
+    MUTATIONS,
+    MUTATIONS_OF_PREEMPTION,
+    QERR_ALL,
+    QERR_NEXUS,
+    QERR_NONE,
+    Policy,
+)
 from model.checker import assert_holds, explore
+from model.failing import Failing
 
 EVERY = [Policy(*p) for p in product((False, True), (QERR_NONE, QERR_ALL, QERR_NEXUS), (0, 2))]
 
@@ -31,3 +39,14 @@ def test_a_mistake_is_found(mutation):
         models = [Failing(commands=2, policy=policy, mutation=mutation) for policy in EVERY]
     results = (explore(model) for model in models)
     assert any(result.wrong and result.trace for result in results)
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(True, QERR_ALL, 2)], ids=str)
+def test_preempt_and_abort(policy):
+    assert_holds(Failing(commands=2, functions=0 if policy.separate else 1, policy=policy, preempts=True))
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS_OF_PREEMPTION)
+def test_a_mistake_in_preemption_is_found(mutation):
+    result = explore(Failing(commands=2, functions=0, preempts=True, mutation=mutation))
+    assert result.wrong and result.trace

@@ -36,7 +36,10 @@ def test_target_and_model_agree(rig, separate, qerr, limit):
     print(f"{len(seeds)} schedules, {policy}: {state.arrived} commands, {state.asked} functions, as modelled")
 
 
-@pytest.mark.parametrize("mutation", ["the faulted nexus goes on", "nobody is enabled when ACA ends", "no limit"])
+@pytest.mark.parametrize(
+    "mutation",
+    ["the faulted nexus goes on", "nobody is enabled when ACA ends", "no limit", "PREEMPT AND ABORT leaves ACA"],
+)
 def test_a_model_that_is_wrong_is_noticed(rig, mutation):
     driver = AllegianceDriver(rig, 2, Policy(limit=4 if mutation == "no limit" else 0), mutation)
     try:
