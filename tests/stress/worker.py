@@ -65,7 +65,15 @@ class Srp:
         self.initiator = Initiator(socket, timeout=60.0)
         self.resets = resets
         self.tags = {}
-        self.max_sectors = self.initiator.lun(0).max_blocks
+        self.max_sectors = self.size()
+
+    def size(self):
+        """Another worker may be resetting the unit already."""
+        while True:
+            try:
+                return self.initiator.lun(0).max_blocks
+            except CommandAborted:
+                assert self.resets
 
     def start(self, handle, kind, sector, count, data=b"", *, fua=False, ordered=False):
         nbytes = 0
