@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Line and bar charts as SVG text: axes, marks, whiskers, legend. Same input, same text.
 
-Knows geometry, numbers and words. Must not know what is measured. Colours are CSS variables: a page sets them once for
-light, dark and paper; a picture that stands alone brings them along (`standalone`).
+Knows geometry, numbers and words. Must not know what is measured. On a page colours are CSS variables, set once for
+light, dark and paper. A picture that stands alone (`standalone`) names its colours and uses no variable: viewers that
+are no browsers draw what they cannot look up in black, or not at all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -26,26 +27,45 @@ PAPER = {"--ink": "#1d1d1f", "--soft": "#5d5d63", "--grid": "#dcdce0", "--ground
 NIGHT = {"--ink": "#ececf0", "--soft": "#a8a8b0", "--grid": "#3a3a40", "--ground": "#17171a"}
 
 
-def _variables(colours: Sequence[str], others: dict[str, str]) -> str:
-    every = {f"--c{k}": colour for k, colour in enumerate(colours)} | others
-    return ";".join(f"{name}:{value}" for name, value in every.items())
+def _named(colours: Sequence[str], others: dict[str, str]) -> dict[str, str]:
+    return {f"--c{k}": colour for k, colour in enumerate(colours)} | others
 
 
-def style(scope: str = ":root") -> str:
-    """The CSS of all pictures: variables for light, dark and paper, and what is drawn with them."""
-    light, dark = _variables(LIGHT, PAPER), _variables(DARK, NIGHT)
-    rules = [
-        f"{scope}{{{light}}}",
-        f"@media (prefers-color-scheme:dark){{{scope}{{{dark}}}}}",
-        f"@media print{{{scope}{{{light}}}}}",
-        'svg text{font-family:system-ui,"DejaVu Sans",Verdana,sans-serif;fill:var(--ink)}',
-        "svg .soft{fill:var(--soft)}svg .grid{stroke:var(--grid);stroke-width:1}",
-        "svg .axis{stroke:var(--soft);stroke-width:1}svg .whisker{stroke:var(--ink);stroke-width:1.5}",
-        "svg .ground{fill:var(--ground)}svg .line{fill:none;stroke-width:2}svg .band{opacity:.18;stroke:none}",
+DAY, DARKNESS = _named(LIGHT, PAPER), _named(DARK, NIGHT)
+SHAPES = (
+    'svg text{font-family:system-ui,"DejaVu Sans",Verdana,sans-serif}svg .grid,svg .axis{stroke-width:1}'
+    "svg .whisker{stroke-width:1.5}svg .line{fill:none;stroke-width:2}"
+)
+
+
+def _coloured(colour: Callable[[str], str]) -> str:
+    """What is drawn in which colour."""
+    parts = [
+        ("text", "fill", "--ink"),
+        (".soft", "fill", "--soft"),
+        (".grid", "stroke", "--grid"),
+        (".axis", "stroke", "--soft"),
+        (".whisker", "stroke", "--ink"),
+        (".ground", "fill", "--ground"),
     ]
-    for k in range(len(LIGHT)):
-        rules.append(f"svg .s{k}{{stroke:var(--c{k})}}svg .f{k}{{fill:var(--c{k})}}")
-    return "".join(rules)
+    parts += [(f".s{k}", "stroke", f"--c{k}") for k in range(len(LIGHT))]
+    parts += [(f".f{k}", "fill", f"--c{k}") for k in range(len(LIGHT))]
+    return "".join(f"svg {what}{{{how}:{colour(name)}}}" for what, how, name in parts)
+
+
+def style() -> str:
+    """The CSS of all pictures of a page: variables for light, dark and paper, and what is drawn with them."""
+    light, dark = (";".join(f"{name}:{value}" for name, value in every.items()) for every in (DAY, DARKNESS))
+    return (
+        f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        f"{SHAPES}{_coloured(lambda name: f'var({name},{DAY[name]})')}"
+    )
+
+
+def _own_style() -> str:
+    """The same for one picture: the colours of paper first, since not every viewer knows media queries."""
+    dark = _coloured(DARKNESS.__getitem__)
+    return f"{SHAPES}{_coloured(DAY.__getitem__)}@media screen and (prefers-color-scheme:dark){{{dark}}}"
 
 
 # ---- scales ----
@@ -308,4 +328,4 @@ def standalone(picture: str, note: str = "") -> str:
         words = f'<text class="soft" x="14" y="{height + 8:g}" font-size="{TINY}">{escape(note)}</text>'
         rest = f"{rest.removesuffix('</svg>')}{words}\n</svg>"
     head += f' width="{WIDTH}" style="max-width:100%;height:auto">'
-    return f"{head}\n<style>{escape(style('svg'), quote=False)}</style>{rest}\n"
+    return f"{head}\n<style>{escape(_own_style(), quote=False)}</style>{rest}\n"
