@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Goals of many at once: two channels, 64 nexuses, a target that has nothing to do, and how fast programs start.
 
-Knows /proc and the command line of the initiator.
+Knows the command line of the initiator.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from . import idle
 from .environment import rss_anon_kib
 from .goals import Scene, Verdict, ratio
 from .image import fill, heat
 from .lanes_many import ManyLane
 from .measure import check, load_spec
 from .room import READ, SPIN_US, Room
-from .server import PrivateTarget, stored
+from .server import stored
 from .workloads import Workload
 
 NEXUSES = 64
@@ -83,7 +84,8 @@ def many_nexuses(room: Room) -> Scene:
             every = ManyLane(f"{NEXUSES} nexuses", server.socket, range(NEXUSES), spin_us=SPIN_US, nexuses=True)
             stack.callback(every.close)
             per_nexus = ((rss_anon_kib(server.pid) or 0) - before) / NEXUSES
-            switches = _idle(room, server)
+            room.tell("an idle target")
+            resting = idle.measure(Path(f"/proc/{server.pid}/task"), _idle_seconds(room))
             single = every.first("one nexus", NEXUSES)
             values = _paired(room, (every, each, SMALL_NBYTES), (single, one, NEXUSES * SMALL_NBYTES))
     finally:
@@ -94,8 +96,14 @@ def many_nexuses(room: Room) -> Scene:
     )
     scene.verdicts.append(Verdict("target, idle nexus", "RssAnon", [per_nexus / 1024], at_most=1.0, unit="MiB"))
     scene.verdicts.append(
-        Verdict(f"target, idle, {NEXUSES} nexuses", f"switches in {_idle_seconds(room):g} s", switches, at_most=0)
+        Verdict(
+            f"target, idle, {NEXUSES} nexuses",
+            f"switches in {_idle_seconds(room):g} s",
+            [float(resting.switches)],
+            at_most=0,
+        )
     )
+    scene.lines.append(f"target, idle, {NEXUSES} nexuses: {resting.words}")
     return scene
 
 
@@ -117,25 +125,8 @@ def _paired(room: Room, *loads: tuple[ManyLane, Workload, int]) -> list[float]:
 
 
 def _idle_seconds(room: Room) -> float:
-    """The whole time where rounds are long, too; else a tenth of it."""
-    return IDLE_SECONDS if room.seconds >= 1 else IDLE_SECONDS / 10
-
-
-def _switches(pid: int) -> int:
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for line in (task / "status").read_text().splitlines():
-            if line.startswith(("voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")):
-                total += int(line.split()[1])
-    return total
-
-
-def _idle(room: Room, server: PrivateTarget) -> list[float]:
-    room.tell("an idle target")
-    time.sleep(0.5)
-    before = _switches(server.pid)
-    time.sleep(_idle_seconds(room))
-    return [float(_switches(server.pid) - before)]
+    """The whole time where rounds are long, too; else a fifth of it."""
+    return IDLE_SECONDS if room.seconds >= 1 else IDLE_SECONDS / 5
 
 
 # ---- starting ----
