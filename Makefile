@@ -86,7 +86,7 @@ model: setup
 
 # The package list has the tool; scripts/setup.sh installs it where it may.
 conformance: setup
-	PYTHONPATH=tests $(BIN)/python -m suite $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m suite $(ARGS)
 
 bench: setup
 	$(BIN)/python bench/compare.py $(ARGS)

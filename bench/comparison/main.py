@@ -17,7 +17,7 @@ from ablations import run as ablations_run
 from ablations import table as ablations_table
 from peers import run as peers_run
 from peers import table as peers_table
-from report import sweep, write
+from report import conformance, sweep, write
 
 from vscsi.cli import ArgumentParser, CliError, ExitStatus, argument, run
 
@@ -41,7 +41,8 @@ examples:
   bench/compare.py --quick                           a rough look in half a minute
   bench/compare.py --workload randread --queue-depth 1 --queue-depth 32 --json result.json
   bench/compare.py --report DIR                      a page with pictures and the argument of 2006, about 25 minutes
-  bench/compare.py --report DIR --goals --peers --ablations --scheduler sched.json     all there is, above an hour
+  bench/compare.py --report DIR --goals --peers --ablations --scheduler sched.json --conformance conf.json
+                                                     all there is, above an hour
   bench/compare.py --from DIR/bench.json --report DIR           the page anew, from what was measured
   bench/compare.py --socket /run/user/1000/vscsi/default.sock --lun 2 --overwrite
 """
@@ -100,6 +101,10 @@ def parser() -> ArgumentParser:
     out.add_argument(
         "--scheduler", type=Path, metavar="FILE", help="with --report: what bench/scheduler.py --json has written"
     )
+    out.add_argument(
+        "--conformance", type=Path, metavar="FILE",
+        help="with --report: what make conformance ARGS=--json has printed",
+    )  # fmt: skip
     out.add_argument(
         "--spin-us", type=argument(0, 100000), default=DEFAULT_SPIN_US, metavar="US",
         help=f"both ends look at the ring so long before they sleep (default: {DEFAULT_SPIN_US})",
@@ -253,6 +258,18 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """What other programs have found out for the report."""
+    out: dict[str, Any] = {}
+    if args.scheduler is not None:
+        out["scheduler"] = _read(args.scheduler)
+    if args.conformance is not None:
+        out["conformance"] = conformance.digest(_read(args.conformance))
+        if out["conformance"] is None:
+            raise CliError(f"{args.conformance} is not what 'make conformance ARGS=--json' prints", ExitStatus.FILE)
+    return out
+
+
 def _check(args: argparse.Namespace) -> None:
     if args.socket is not None and not args.overwrite:
         raise CliError("the bench writes to the LUN: say --overwrite if its data may be destroyed", ExitStatus.SYNTAX)
@@ -314,9 +331,9 @@ def _body(argv: Sequence[str] | None) -> int:
         if getattr(args, name) is None:
             setattr(args, name, value)
     _check(args)
-    document = _document(args)
-    if args.scheduler is not None:
-        document["scheduler"] = _read(args.scheduler)
+    # Read first: a mistake in a name should not cost an hour of measuring.
+    given = _given(args)
+    document = _document(args) | given
     _write(args, document)
     if str(args.json) == "-":
         sys.stdout.write(write.dump(document))

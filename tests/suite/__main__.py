@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -40,6 +41,19 @@ def _as_dict(result: Result) -> dict[str, Any]:
         "verdict": result.outcome.verdict.value,
         "notes": list(result.outcome.notes),
         "explanation": explanation(result),
+    }
+
+
+def as_json(results: Sequence[Result], made: Report, **about: Any) -> dict[str, Any]:
+    """What --json prints, `about` first; `bench/report/conformance.py` reads it."""
+    return {
+        **about,
+        "good": made.good,
+        "counts": {name: dict(counts) for name, counts in made.counts.items()},
+        "tests": len({result.test for result in results}),
+        "passed_somewhere": len({result.test for result in results if result.outcome.verdict is Verdict.PASSED}),
+        "passed_nowhere": made.never,
+        "results": [_as_dict(result) for result in results],
     }
 
 
@@ -77,7 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     if shutil.which("iscsi-test-cu") is None:
         print(f"conformance: {TOOL} is not installed; type: sudo apt-get install libiscsi-bin", file=sys.stderr)
         return 15
-    tests = wanted(every_test())
+    every = every_test()
+    tests = wanted(every)
     if len(tests) != STARTED:
         print(f"conformance: this {TOOL} has other tests than 1.19.0: {len(tests)} would run", file=sys.stderr)
     chosen = [test for test in tests if not args.test or any(fnmatchcase(test, glob) for glob in args.test)]
@@ -98,17 +113,12 @@ def main(argv: list[str] | None = None) -> int:
     results = run_many(pairs, jobs=args.jobs, on_result=tell)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    made = report(results, complete=chosen == tests and len(setups) == len(SETUPS))
+    complete = chosen == tests and len(setups) == len(SETUPS)
+    made = report(results, complete=complete)
     seconds = time.monotonic() - began
     if args.json:
-        document = {
-            "good": made.good,
-            "seconds": round(seconds, 1),
-            "counts": {name: dict(counts) for name, counts in made.counts.items()},
-            "passed_nowhere": made.never,
-            "results": [_as_dict(result) for result in results],
-        }
-        print(json.dumps(document, indent=2))
+        about = {"seconds": round(seconds, 1), "not_started": len(every) - len(tests), "complete": complete}
+        print(json.dumps(as_json(results, made, **about), indent=2))
     else:
         _show(made, seconds, logs=args.logs)
     return 0 if made.good else 1
