@@ -16,7 +16,7 @@ from pathlib import Path
 from fuzz.coverage import reached, total
 from fuzz.programs import BUILT, CORPUS, TARGETS, FuzzTarget, clang, environment, fuzzer, pack, replayer, write_inputs
 
-MOST_NBYTES = 700
+MOST_NBYTES = 1000
 MOST_KEPT = 100_000
 MOST_WORDS = 1000
 

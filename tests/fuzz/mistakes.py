@@ -9,6 +9,7 @@ Mistake = tuple[str, str, str]
 RING, GRANT = "vscsi/native/ring.h", "vscsi/native/grant.c"
 SRP, SRP_BUFFER, BLKIF = "target/native/srp.c", "target/native/srp_buffer.c", "target/native/blkif.c"
 BUFFER, CHECKS = "target/native/buffer.c", "target/native/checks.c"
+SCHED, MEDIA = "target/native/sched.c", "target/native/media.c"
 SLOTS, INITIATOR_SRP, PUMP = "initiator/native/slots.h", "initiator/native/srp.c", "initiator/native/pump.c"
 
 MISTAKES: dict[str, dict[str, Mistake]] = {
@@ -29,6 +30,20 @@ MISTAKES: dict[str, dict[str, Mistake]] = {
             BLKIF,
             "task->operation = r->operation;",
             "task->operation = vscsi_load_acquire(slot) & 0xff;",
+        ),
+        "the opcode is read from the slot again, and no hook hears it": (
+            BLKIF,
+            "task->operation = r->operation;",
+            "task->operation = *(const volatile uint8_t *)slot;",
+        ),
+        "a turn at the device never ends": (SCHED, "    sq_done(&s->queue, &task->turn, now_ns);\n", ""),
+        "pages are given back while their I/O is under way": (
+            MEDIA,
+            "    *ended = bio_submit(task->channel->loop->engine, bio);\n    return 0;\n}\n\nstatic int begin_discard",
+            "    *ended = bio_submit(task->channel->loop->engine, bio);\n"
+            "    if (!*ended && !task->channel->persistent)\n"
+            "        vt_buffer_unmap(task, &task->buf[task->op == VT_OP_READ ? BUF_IN : BUF_OUT]);\n"
+            "    return 0;\n}\n\nstatic int begin_discard",
         ),
         "read-only grants are written to": (GRANT, "write && e.flags & GTF_READONLY", "0"),
         "a frame outside the memory is mapped": (GRANT, "        if (!page)\n            return -EFAULT;\n", ""),

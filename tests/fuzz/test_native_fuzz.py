@@ -85,6 +85,7 @@ def changed(folder: Path, target: FuzzTarget, file: str, old: str, new: str) -> 
     return folder
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("name", "mistake"), SHOWN)
 def test_a_mistake_would_be_found(name: str, mistake: str, tmp_path: Path):
     """VSCSI_FUZZ_MISTAKES=all: every one of them; each has to be compiled."""

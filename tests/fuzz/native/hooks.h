@@ -7,9 +7,13 @@
 #ifndef FUZZ_HOOKS_H
 #define FUZZ_HOOKS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+/* A second thread rewrites shared memory (race.h). */
+extern bool racing;
+void race_pause(void);
 /* Looks at shared memory until fuzz_fire is called; 0: never. */
 extern uint32_t fuzz_countdown;
 extern uint64_t fuzz_now_ns;
@@ -26,6 +30,8 @@ void fuzz_unmapped(const void *mapper, uint32_t gref, int write, int persistent)
 /* `at` is read, written or used next. */
 static inline void fuzz_look(const void *at)
 {
+    if (__builtin_expect(racing, 0))
+        race_pause();
     if (__builtin_expect(fuzz_countdown != 0, 0) && --fuzz_countdown == 0)
         fuzz_fire(at);
 }
@@ -69,6 +75,7 @@ static inline void vscsi_slot_read(void *dst, const void *slot, size_t nbytes)
         plain_slot_read((uint8_t *)dst + i, (const uint8_t *)slot + i, 8);
     }
     fuzz_copied(dst, slot, nbytes);
+    race_pause();
 }
 
 static inline void vscsi_slot_write(void *slot, const void *src, size_t nbytes)

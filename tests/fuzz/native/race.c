@@ -3,11 +3,13 @@
 #include "race.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "grant.h"
 
-enum { MOST_RACES = 8, HOLD = 64 };
+/* HOLD: turns of waiting at most. HEAD: bytes of a slot that matter most. */
+enum { MOST_RACES = 8, HOLD = 64, HEAD = 64 };
 
 bool racing;
 uint64_t fuzz_raced_writes;
@@ -20,7 +22,8 @@ static struct {
     atomic_bool begun;
     atomic_bool stop;
     uint32_t races;             /* of this input */
-    uint64_t writes;
+    uint32_t pauses;            /* state of random numbers */
+    _Atomic uint64_t writes;    /* ever */
 } race;
 
 static uint32_t next(uint32_t *state)
@@ -35,6 +38,7 @@ static uint32_t next(uint32_t *state)
 /* Whoever looks sees the old value or the new one; between the two the thread holds still for a moment. */
 static void wait_a_moment(uint32_t random)
 {
+    atomic_fetch_add_explicit(&race.writes, 1, memory_order_release);
     for (uint32_t i = random % HOLD; i > 0; i--)
         vscsi_cpu_relax();
 }
@@ -42,7 +46,8 @@ static void wait_a_moment(uint32_t random)
 static void write_bytes(const struct race_area *area, uint32_t random, uint32_t value)
 {
     static const uint8_t likely[] = { 0, 1, 2, 6, 8, 0x10, 0x20, 0x28, 0x2a, 0x7f, 0x80, 0xff };
-    _Atomic uint8_t *at = (_Atomic uint8_t *)area->at + random % area->nbytes;
+    uint32_t nbytes = value & 0x40000000 && area->nbytes > HEAD ? HEAD : area->nbytes;
+    _Atomic uint8_t *at = (_Atomic uint8_t *)area->at + random % nbytes;
     uint8_t old = atomic_load_explicit(at, memory_order_relaxed);
     uint8_t new = value & 0x100 ? likely[(value & 0xff) % sizeof likely] : (uint8_t)value;
     atomic_store_explicit(at, new, memory_order_relaxed);
@@ -91,10 +96,22 @@ static void *peer(void *arg)
         const struct race_area *area = &race.areas[next(&state) % race.nr_areas];
         uint32_t random = next(&state);
         writers[area->kind](area, random, next(&state));
-        race.writes++;
         atomic_store_explicit(&race.begun, true, memory_order_relaxed);
     } while (!atomic_load_explicit(&race.stop, memory_order_relaxed));
     return NULL;
+}
+
+void race_pause(void)
+{
+    enum { TRIES = 200 };
+    if (!racing || next(&race.pauses) % 4)
+        return;
+    uint64_t seen = atomic_load_explicit(&race.writes, memory_order_acquire);
+    for (int i = 0; i < TRIES && atomic_load_explicit(&race.writes, memory_order_acquire) == seen; i++) {
+        if (i > TRIES / 2)
+            sched_yield();
+        vscsi_cpu_relax();
+    }
 }
 
 bool race_begin(uint8_t what, uint32_t seed)
@@ -105,6 +122,7 @@ bool race_begin(uint8_t what, uint32_t seed)
     if (!race.nr_areas)
         return false;
     race.seed = seed;
+    race.pauses = seed | 1;
     race.races++;
     atomic_store(&race.begun, false);
     atomic_store(&race.stop, false);
@@ -122,8 +140,7 @@ void race_end(void)
     atomic_store(&race.stop, true);
     pthread_join(race.thread, NULL);
     racing = false;
-    fuzz_raced_writes += race.writes;
-    race.writes = 0;
+    fuzz_raced_writes = race.writes;
 }
 
 void race_reset(void)

@@ -32,6 +32,8 @@ uint32_t race_areas(uint8_t what, struct race_area areas[RACE_AREAS]);
 /* False: one runs already, or has often enough in this input. */
 bool race_begin(uint8_t what, uint32_t seed);
 void race_end(void);
+/* The product has just looked: lets the thread write before it looks again, even where there is one CPU. */
+void race_pause(void);
 /* From an input's start on. */
 void race_reset(void);
 
