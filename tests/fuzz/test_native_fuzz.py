@@ -16,8 +16,8 @@ from fuzz.mistakes import MISTAKES
 from fuzz.programs import CORPUS, ROOT, TARGETS, FuzzTarget, environment, pack, replayer, unpack
 
 LONG = os.environ.get("VSCSI_FUZZ") == "long"
-MUTATIONS = 50000 if LONG else 1000
-RACES = 100 if LONG else 1
+MUTATIONS = 20000 if LONG else 600
+RACES = 30 if LONG else 1
 CASES = [(name, mistake) for name, mistakes in MISTAKES.items() for mistake in mistakes]
 SHOWN = CASES if os.environ.get("VSCSI_FUZZ_MISTAKES") == "all" else []
 targets = pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
