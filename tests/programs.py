@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -98,3 +99,33 @@ class Target:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+
+
+class Restarting:
+    """A target program that is ended and started again, on the same socket and image."""
+
+    def __init__(self, folder, *options, size="8M"):
+        self.folder, self.options, self.size = folder, options, size
+        self.start()
+
+    def start(self):
+        (self.folder / "t.pid").unlink(missing_ok=True)
+        self.target = Target(self.folder, f"0={self.folder / 'disk.img'},size={self.size}", options=self.options)
+
+    @property
+    def socket(self):
+        return self.target.socket
+
+    @property
+    def is_running(self):
+        return self.target.process.poll() is None
+
+    def freeze(self):
+        os.kill(self.target.process.pid, signal.SIGSTOP)
+
+    def thaw(self):
+        os.kill(self.target.process.pid, signal.SIGCONT)
+
+    def kill(self):
+        self.target.process.kill()
+        self.target.process.wait()

@@ -5,14 +5,12 @@ What is outstanding ends with an error, nothing is sent twice behind the user's 
 """
 
 import logging
-import os
-import signal
 import socket
 import threading
 import time
 
 import pytest
-from programs import Target
+from programs import Restarting
 
 from initiator import Backoff, CacheLost, Initiator, TransportError
 from initiator.errors import ConnectError
@@ -31,26 +29,6 @@ def until(predicate, what):
     while not predicate():
         assert time.monotonic() < end, what
         time.sleep(0.005)
-
-
-class Restarting:
-    """A target program that is ended and started again, on the same socket and image."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.start()
-
-    def start(self):
-        (self.folder / "t.pid").unlink(missing_ok=True)
-        self.target = Target(self.folder, f"0={self.folder / 'disk.img'},size=8M")
-
-    @property
-    def socket(self):
-        return self.target.socket
-
-    def kill(self):
-        self.target.process.kill()
-        self.target.process.wait()
 
 
 @pytest.fixture
@@ -166,7 +144,7 @@ def test_an_orderly_restart(restarting, initiator):
 def test_what_is_outstanding_fails_and_is_not_sent_again(restarting, initiator):
     tags = 16
     until(lambda: attention_of(initiator.execute(0, TUR))[0] == 0, "ready")
-    os.kill(restarting.target.process.pid, signal.SIGSTOP)
+    restarting.freeze()
     for k in range(tags):
         initiator.submit(0, TUR, cookie=k)
     restarting.kill()
@@ -184,11 +162,11 @@ def test_what_is_outstanding_fails_and_is_not_sent_again(restarting, initiator):
 def test_a_target_that_is_suspended_loses_nothing(restarting, initiator):
     disk = initiator.lun(0)
     disk.write(0, b"1" * 512)
-    os.kill(restarting.target.process.pid, signal.SIGSTOP)
+    restarting.freeze()
     threads = [threading.Thread(target=disk.write, args=(k, bytes([k]) * 512)) for k in range(8)]
     for thread in threads:
         thread.start()
-    os.kill(restarting.target.process.pid, signal.SIGCONT)
+    restarting.thaw()
     for thread in threads:
         thread.join(SECONDS)
     assert disk.read(0, 8) == b"".join(bytes([k]) * 512 for k in range(8))
@@ -274,7 +252,7 @@ def vbd(restarting):
 
 
 def test_a_vbd_sends_again_what_was_outstanding(restarting, vbd):
-    os.kill(restarting.target.process.pid, signal.SIGSTOP)
+    restarting.freeze()
     threads = [threading.Thread(target=vbd.write, args=(k, bytes([k]) * 512)) for k in range(8)]
     for thread in threads:
         thread.start()
