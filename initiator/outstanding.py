@@ -130,7 +130,8 @@ class Outstanding(Generic[SentT]):
         n = int(lib.vi_reap(channel.c, completions, BATCH, minimum, ms))
         for i in range(n):
             number = int(completions[i].cookie)
-            self.ended(number, self._pending.pop(number), completions[i])
+            with self._lock:  # pending or ended, for whoever looks under the lock
+                self.ended(number, self._pending.pop(number), completions[i])
         return n
 
     def take_all(self, channel: Native) -> None:
@@ -144,8 +145,9 @@ class Outstanding(Generic[SentT]):
         for channel in {request.channel for _, request in mine}:
             self.take_all(channel)
         for number, request in mine:
-            if self._pending.pop(number, None) is not None:
-                self.unanswered(number, request)
+            with self._lock:
+                if self._pending.pop(number, None) is not None:
+                    self.unanswered(number, request)
 
     # ---- lateness ----
 
@@ -164,8 +166,10 @@ class Outstanding(Generic[SentT]):
                 else:
                     self._due = min(self._due, request.deadline)
         for number, request in late:
-            if not request.link.users.enter():
-                continue  # its link is ending, and ends it
+            if not request.link.users.enter():  # its link is ending, and ends it
+                with self._lock:
+                    request.deadline = self._due = now
+                continue
             try:
                 self.take_all(request.channel)
                 if number in self._pending:

@@ -17,6 +17,7 @@ from initiator.buffers import Buffer
 from initiator.channel import DEADLY, Call, Channel
 from initiator.connected import MEMORY_NBYTES, Connected
 from initiator.dirty import Dirty
+from initiator.done import Done
 from initiator.errors import (
     BlkifError,
     CacheLost,
@@ -28,6 +29,7 @@ from initiator.errors import (
 from initiator.native import lib
 from initiator.recovery import Backoff
 from initiator.vbd_link import VbdLink
+from initiator.vbd_queue import BARRIER, DISCARD, FLUSH, NAMES, READ, WRITE, VbdQueue, VbdRequest
 from initiator.vbd_session import SUSPENDED, VbdSession
 from vscsi import blkif
 from vscsi.bus.memory import PAGE
@@ -36,10 +38,6 @@ log = logging.getLogger("vscsi.initiator")
 
 SECTOR = int(lib.VSCSI_SECTOR_SIZE)
 
-READ, WRITE = int(lib.BLKIF_OP_READ), int(lib.BLKIF_OP_WRITE)
-BARRIER, FLUSH = int(lib.BLKIF_OP_WRITE_BARRIER), int(lib.BLKIF_OP_FLUSH_DISKCACHE)
-DISCARD = int(lib.BLKIF_OP_DISCARD)
-NAMES = {READ: "READ", WRITE: "WRITE", BARRIER: "WRITE_BARRIER", FLUSH: "FLUSH_DISKCACHE", DISCARD: "DISCARD"}
 MAX_DISCARD_SECTORS = (1 << 32) - 8
 
 Data = bytes | bytearray | memoryview
@@ -74,19 +72,21 @@ class Vbd(Connected[VbdLink]):
             "timeout": min(timeout, 30.0),
             "on_update": on_resize,
         }
-        self._dirty = Dirty()
-        self._restarts = 0
+        self.dirty = Dirty()
+        self.restarts = 0
         """How often another process was found behind the disk."""
 
         def connect() -> VbdLink:
             return VbdLink(self.path, self.devid, on_lost=self._lost, **options)
 
-        super().__init__(f"vbd {self.devid}", connect, lambda link: None, reconnect, path)
+        self._queue = VbdQueue(self)
+        super().__init__(f"vbd {self.devid}", connect, self._queue.abandon, reconnect, path)
 
     def _again(self) -> None:
         server = self._link.server
         super()._again()
-        self._restarts += self._link.server != server
+        self.restarts += self._link.server != server
+        self._queue.send(self._link)
 
     @property
     def session(self) -> VbdSession:
@@ -130,9 +130,16 @@ class Vbd(Connected[VbdLink]):
 
     # ---- requests ----
 
-    def _pick(self, link: VbdLink) -> Channel:
+    def pick(self, link: VbdLink) -> Channel:
+        """The next ring."""
         queues = link.session.queues
         return queues[next(self._turn) % len(queues)]
+
+    def fill(self, link: VbdLink, call: Call, operation: int, block: int, blocks: int, secure: bool) -> None:
+        """All but the data; `blocks` for DISCARD alone."""
+        scale, q = link.session.properties.sector_size // SECTOR, call.request
+        q.operation, q.sector, q.sectors = operation, block * scale, blocks * scale
+        q.flags = int(lib.BLKIF_DISCARD_SECURE) if secure else 0
 
     def request(
         self, operation: int, block: int, *, data_out: Data | memoryview = b"", into: memoryview | None = None,
@@ -144,7 +151,7 @@ class Vbd(Connected[VbdLink]):
         """
         deadline = time.monotonic() + self.timeout
         while True:
-            link, restarts = self.hold(max(0.0, deadline - time.monotonic())), self._restarts
+            link, restarts = self.hold(max(0.0, deadline - time.monotonic())), self.restarts
             try:
                 self._request(link, operation, block, data_out, into, blocks, secure)
             except (CommandTimeout, NotSent):
@@ -157,7 +164,7 @@ class Vbd(Connected[VbdLink]):
             finally:
                 link.users.leave()
             if operation == WRITE:
-                self._dirty.written(restarts)
+                self.dirty.written(restarts)
             return
 
     def _request(
@@ -186,18 +193,15 @@ class Vbd(Connected[VbdLink]):
         blocks: int, secure: bool,
     ) -> tuple[int, bool]:  # fmt: skip
         """The status, and False for "the target has done with the buffer"; sent anew for as long as we are resumed."""
-        scale = link.session.properties.sector_size // SECTOR
         deadline = time.monotonic() + self.timeout
         while True:
             link.session.wait_ready(max(0.0, deadline - time.monotonic()))
-            queue = self._pick(link)
+            queue = self.pick(link)
             call = queue.call()
             offset = buffer.offset if buffer is not None else 0
             call.set_out(offset, out_nbytes)
             call.set_in(offset, in_nbytes)
-            q = call.request
-            q.operation, q.sector, q.sectors = operation, block * scale, blocks * scale
-            q.flags = int(lib.BLKIF_DISCARD_SECURE) if secure else 0
+            self.fill(link, call, operation, block, blocks, secure)
             rc = queue.run(call, max(0.001, deadline - time.monotonic()))
             if rc == -errno.ETIMEDOUT:
                 raise self._give_up(link, queue, call)
@@ -226,6 +230,38 @@ class Vbd(Connected[VbdLink]):
         link.session.lost(-errno.ETIMEDOUT, "a request was not answered")
         queue.wait(call, 0)
         return CommandTimeout(f"no answer within {self.timeout:g} s; the device is given up")
+
+    # ---- many at once ----
+
+    def submit(
+        self, operation: int, block: int = 0, *, data_out: Data = b"", data_in: int | bytearray | memoryview = 0,
+        blocks: int = 0, secure: bool = False, timeout: float | None = None, cookie: Any = None,
+    ) -> int:  # fmt: skip
+        """Sends one request (READ, WRITE, BARRIER, FLUSH, DISCARD of this module), at most `max_blocks`; its number.
+
+        Its Done comes from `reap`, with `cookie`; `data_in` says how many bytes may come, or is a buffer for them.
+        Waits at most `timeout` seconds for room on the ring, or for a connection: CommandTimeout, TransportError.
+
+        What was not answered when the connection is lost, or the device suspended, is sent again over the next one, in
+        the order of `submit` and before anything newer; what was answered never is. Requests may be carried out in any
+        order, and a FLUSH covers what was answered before it was submitted; only nothing passes a BARRIER. One that
+        has no answer after `timeout` seconds costs the connection, for blkif has no abort.
+        """
+        seconds = self.timeout if timeout is None else timeout
+        request = VbdRequest(operation, block, bytes(data_out), data_in, blocks, secure, seconds, cookie)
+        for nbytes in (len(request.data), request.in_nbytes):
+            self._whole(nbytes)
+        if operation == FLUSH:
+            request.flush = self.dirty.flushing()
+        return self._queue.submit(request)
+
+    def reap(self, max: int = 64, min: int = 1, timeout: float | None = None) -> list[Done]:
+        """Up to `max` of the submitted requests that have ended, at least `min` of them unless `timeout` seconds pass.
+
+        Never waits for more than are outstanding. Done.error is a BlkifError, a TransportError if the connection was
+        lost for good, CommandTimeout, or for a FLUSH CacheLost, as `flush` has it.
+        """
+        return self._queue.reap(max, min, self.timeout if timeout is None else timeout)
 
     # ---- the disk ----
 
@@ -260,14 +296,14 @@ class Vbd(Connected[VbdLink]):
 
         CacheLost, once, if another process serves the disk since writes were answered that no flush has followed.
         """
-        with self._dirty.flushing() as flush:
+        with self.dirty.flushing() as flush:
             if self.properties.flush:
                 self.request(FLUSH, 0)
             elif self.properties.barrier:
                 self.request(BARRIER, 0)
             else:
                 return
-        if flush.is_late(self._restarts):
+        if flush.is_late(self.restarts):
             raise CacheLost(f"vbd {self.devid}: the target started anew: what was written may be lost")
 
     def barrier(self, lba: int = 0, data: Data = b"") -> None:
@@ -294,11 +330,21 @@ class Vbd(Connected[VbdLink]):
 
     def suspend(self) -> None:
         """Stop using the rings; threads that wait for an answer go on waiting."""
-        self.session.suspend()
+        link = self.hold(self.timeout)
+        try:
+            link.session.suspend()
+            self._queue.take_back(link.session.queues)
+        finally:
+            link.users.leave()
 
     def resume(self) -> None:
         """Connect with new rings and send what was outstanding again. ConnectError."""
-        self.session.resume()
+        link = self.hold(self.timeout)
+        try:
+            link.session.resume()
+            self._queue.send(link)
+        finally:
+            link.users.leave()
 
     @property
     def natives(self) -> Sequence[Any]:

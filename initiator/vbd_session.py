@@ -143,6 +143,11 @@ class VbdSession:
     def alive(self) -> bool:
         return self._lost is None
 
+    @property
+    def is_ready(self) -> bool:
+        """Requests may be sent: neither suspended nor over."""
+        return self._ready.is_set() and self._lost is None
+
     def wait_ready(self, timeout: float) -> None:
         """Returns once requests may be sent (again). TransportError if that takes too long."""
         if not self._ready.wait(timeout):

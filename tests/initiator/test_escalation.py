@@ -4,6 +4,7 @@ further, each step in the log. Against a target played in Python that is silent 
 """
 
 import logging
+import os
 import threading
 import time
 
@@ -16,6 +17,7 @@ from vscsi.scsi import cdb
 
 TUR = bytes(6)
 ABORT, RESET = lib.SRP_TMF_ABORT_TASK, lib.SRP_TMF_LUN_RESET
+LONG = pytest.mark.skipif("VSCSI_STRESS_SECONDS" not in os.environ, reason="its ends take four seconds")
 QUICK = Backoff(first_seconds=0.01, longest_seconds=0.05, seconds=5)
 STEPS = ["ABORT TASK of tag", "LOGICAL UNIT RESET of tag", "logging out", "connected again"]
 
@@ -167,7 +169,9 @@ def test_an_answer_that_was_not_looked_at_in_time_is_not_late(server, connect):
     assert done.error is None and not server.functions
 
 
-@pytest.mark.parametrize(("rule", "log"), [("read,delay=60000,count=1", STEPS[:1]), ("read,hang,count=1", STEPS)])
+@pytest.mark.parametrize(
+    ("rule", "log"), [("read,delay=60000,count=1", STEPS[:1]), pytest.param("read,hang,count=1", STEPS, marks=LONG)]
+)
 def test_a_stuck_unit(tmp_path, caplog, rule, log):
     """A real target. The other unit is served meanwhile and afterwards, and this one if it lets itself be aborted."""
     caplog.set_level(logging.WARNING, "vscsi.initiator")

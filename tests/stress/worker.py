@@ -8,7 +8,6 @@ Beside its region each worker keeps a chain: A, then an ORDERED write (blkif: a 
 sent without waiting. Whoever reads the journal first must then find A as new; whoever reads B first, the journal.
 """
 
-import errno
 import json
 import random
 import struct
@@ -16,9 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from initiator import CommandAborted, Initiator
+from initiator import BlkifError, CommandAborted, Initiator
 from initiator.native import lib
-from initiator.vbd import Vbd
+from initiator.vbd import BARRIER, FLUSH, READ, WRITE, Vbd
 from vscsi.scsi import cdb, sense
 
 SECTOR = 512
@@ -126,55 +125,30 @@ class Srp:
 
 
 class Blkif:
-    """The same over blkif. Its requests are started without waiting by running them for no time."""
+    """The same over blkif, which has no abort: only another's reset ends a request."""
 
     def __init__(self, socket, resets):
         self.vbd = Vbd(socket, lun=0, timeout=60.0)
-        self.queue = self.vbd.session.queues[0]
         self.resets = resets
-        self.running = {}
         self.max_sectors = self.vbd.max_blocks
 
     def start(self, handle, kind, sector, count, data=b"", *, fua=False, ordered=False):
         del fua
-        operation = {"sync": lib.BLKIF_OP_FLUSH_DISKCACHE, "read": lib.BLKIF_OP_READ, "write": lib.BLKIF_OP_WRITE}[kind]
-        if ordered:
-            operation = lib.BLKIF_OP_WRITE_BARRIER
+        operation = BARRIER if ordered else {"sync": FLUSH, "read": READ, "write": WRITE}[kind]
         nbytes = count * SECTOR if kind == "read" else 0
-        buffer = self.vbd._buffers.take(max(nbytes, len(data)), 60.0) if nbytes or data else None
-        call = self.queue.call()
-        offset = buffer.offset if buffer else 0
-        if data:
-            self.vbd.memory.view[offset : offset + len(data)] = data
-        call.set_out(offset, len(data))
-        call.set_in(offset, nbytes)
-        call.request.operation, call.request.sector, call.request.sectors = operation, sector, 0
-        call.request.flags = 0
-        rc = self.queue.run(call, 0)
-        self.running[handle] = call, buffer, nbytes, rc
+        self.vbd.submit(operation, sector, data_out=data, data_in=nbytes, cookie=handle)
 
     def done(self):
-        handle = next(iter(self.running))
-        call, buffer, nbytes, rc = self.running.pop(handle)
-        deadline = time.monotonic() + 60
-        while rc == -errno.ETIMEDOUT and time.monotonic() < deadline:
-            rc = self.queue.wait(call, 1.0)
-        assert rc == 0 and call.completion.error == 0, (rc, call.completion.error)
-        status = call.completion.blkif_status
-        data = bytes(self.vbd.memory.view[buffer.offset : buffer.offset + nbytes]) if nbytes else b""
-        self.queue.done_with(call)
-        if buffer:
-            self.vbd._buffers.give(buffer)
-        assert status == 0 or self.resets, status
-        yield handle, GOOD if status == 0 else ABORTED, data
+        for done in self.vbd.reap(max=DEPTH, min=1):
+            assert done.error is None or (self.resets and isinstance(done.error, BlkifError)), done.error
+            yield done.cookie, GOOD if done.error is None else ABORTED, done.data_in
 
     def read_now(self, sector, count):
         while True:
-            self.start("now", "read", sector, count)
-            self.running = {"now": self.running.pop("now")} | self.running
-            ((_, outcome, data),) = self.done()
-            if outcome == GOOD:
-                return data
+            try:
+                return self.vbd.read(sector, count)
+            except BlkifError:
+                assert self.resets
 
     def close(self):
         self.vbd.close()
