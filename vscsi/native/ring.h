@@ -75,7 +75,7 @@ static inline bool vscsi_front_push(struct vscsi_front_ring *r)
     if (old == new_)
         return false;
     vscsi_store_release(&r->sring->req_prod, new_);
-    r->req_published = new_;
+    vscsi_store_relaxed(&r->req_published, new_); /* whoever waits awake looks at it: vscsi_front_peer_works */
     vscsi_full_fence();
     return (uint32_t)(new_ - vscsi_load_relaxed(&r->sring->req_event)) < (uint32_t)(new_ - old);
 }
@@ -107,11 +107,12 @@ static inline int vscsi_front_final_check(struct vscsi_front_ring *r, uint32_t a
 
 /*
  * Is the peer at work, so that a response may come any moment? Not once it has asked to be kicked for our next request:
- * then it rests, or is about to. Nor if it advises against waiting awake.
+ * then it rests, or is about to. Nor if it advises against waiting awake. The one function that needs no lock: another
+ * thread may publish meanwhile.
  */
 static inline bool vscsi_front_peer_works(const struct vscsi_front_ring *r)
 {
-    return vscsi_load_relaxed(&r->sring->req_event) != r->req_published + 1 &&
+    return vscsi_load_relaxed(&r->sring->req_event) != vscsi_load_relaxed(&r->req_published) + 1 &&
            vscsi_load_relaxed(&r->sring->advice) != VSCSI_ADVICE_SLEEP;
 }
 
