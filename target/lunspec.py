@@ -165,6 +165,9 @@ class LunSpec:
     depth: int | None = _key(
         "depth", scheduling.depth, None, "fair: requests at the device at once (default: 1 if rotating, else 16)"
     )
+    idle_ms: int | None = _key(
+        "idle", scheduling.idle_ms, None, "fair, rotating: ms that the head waits for the next request of a stream (0)"
+    )
     device: str | None = _key(
         "device", _ascii(32), None, "fair: a name for the device, the same for LUNs that share it (default: the disk)"
     )
@@ -252,7 +255,7 @@ def _consistent(spec: LunSpec) -> LunSpec:
     if spec.size is not None and spec.size % spec.block_nbytes:
         raise LunSpecError(f"lun {spec.lun}: size={spec.size} is not a multiple of bs={spec.block_nbytes}")
     if spec.sched == "off":
-        for name in ("depth", "device", "weight", "iops", "bw"):
+        for name in ("depth", "idle", "device", "weight", "iops", "bw"):
             if getattr(spec, KEYS[name].name) is not None:
                 raise LunSpecError(f"lun {spec.lun}: {name}= needs sched=fair")
     return spec

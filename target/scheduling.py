@@ -41,6 +41,7 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
 
 
 depth = _integer(1, lib.VT_SCHED_MAX_DEPTH)
+idle_ms = _integer(0, lib.VT_SCHED_MAX_IDLE_US // 1000)
 _weight, _iops = _integer(1, lib.VT_SCHED_MAX_WEIGHT), _integer(0, 1 << 30)
 
 
@@ -76,6 +77,7 @@ class Schedule:
     rotational: bool
     depth: int
     quantum_us: int = DEFAULT_QUANTUM_US
+    idle_ms: int = 0
     weights: tuple[Rule, ...] = ()
     iops: tuple[Rule, ...] = ()
     bandwidths: tuple[Rule, ...] = ()
@@ -93,6 +95,7 @@ class Schedule:
         """A new `struct vt_sched_config`."""
         config = ffi.new("struct vt_sched_config *")
         config.depth, config.rotational, config.quantum_us = self.depth, self.rotational, self.quantum_us
+        config.idle_us = self.idle_ms * 1000
         config.seed = int.from_bytes(os.urandom(8))
         return config
 
@@ -114,6 +117,7 @@ class Schedules:
             schedule.number = _check(lib.vt_sched_add(core, schedule.config()), f"lun {unit.lun}: its scheduler")
             self._by_device[device] = schedule
         schedule.depth = min(schedule.depth, spec.depth or schedule.depth)
+        schedule.idle_ms = max(schedule.idle_ms, spec.idle_ms or 0)
         schedule.weights += spec.weights or ()
         schedule.iops += spec.iops or ()
         schedule.bandwidths += spec.bandwidths or ()

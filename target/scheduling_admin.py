@@ -20,6 +20,7 @@ _RULES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "iops": ("iops", scheduling.iops, "N or PORT:N: requests a second at most, each initiator; 0: no limit"),
     "bw": ("bandwidths", scheduling.bandwidths, "SIZE or PORT:SIZE: bytes a second at most, each; 0: no limit"),
     "depth": ("depth", scheduling.depth, "requests at the device at once"),
+    "idle": ("idle_ms", scheduling.idle_ms, "ms that the head waits for the next request of a stream; 0: not at all"),
 }
 """By option: the field of a Schedule, what reads the value, and the help."""
 
@@ -43,6 +44,7 @@ def schedule(server: "Server", fields: Fields) -> Fields:
     part.change(values)
     luns = sorted(other.lun for other in part.schedule.units)
     facts = {"luns": luns, "depth": part.schedule.depth, "rotational": part.schedule.rotational}
+    facts["idle_ms"] = part.schedule.idle_ms
     return {"schedule": facts, "nexuses": list(part.shares())}
 
 
@@ -55,7 +57,7 @@ def add_parser(actions: Any) -> None:
     parser: argparse.ArgumentParser = actions.add_parser("schedule", help=words, description=words)
     parser.add_argument("lun", type=int, metavar="LUN")
     for name, (_, _, text) in _RULES.items():
-        parser.add_argument(f"--{name}", metavar="RULES" if name != "depth" else "N", help=text)
+        parser.add_argument(f"--{name}", metavar="N" if name in ("depth", "idle") else "RULES", help=text)
 
 
 def asked(args: argparse.Namespace) -> Fields:
@@ -71,7 +73,8 @@ def in_words(answer: Fields) -> str:
     """The answer for people: a line for the device, and one for each initiator."""
     facts = answer["schedule"]
     kind = "rotational" if facts["rotational"] else "not rotational"
-    lines = [f"device of LUN {', '.join(map(str, facts['luns']))}: {kind}, depth {facts['depth']}"]
+    waits = f", waits {facts['idle_ms']} ms for streams" if facts["idle_ms"] else ""
+    lines = [f"device of LUN {', '.join(map(str, facts['luns']))}: {kind}, depth {facts['depth']}{waits}"]
     for one in answer["nexuses"]:
         limits = (
             f"iops {_limit(one['iops'], str(one['iops']))}, "

@@ -31,6 +31,8 @@ PART_NBYTES = 8 << 30
 """Each of the two LUNs that lie on the disk, one behind the other."""
 QUANTILES = (0.5, 0.99)
 STREAM = Workload("seqread", 65536, 8, 100, False)
+SINGLE = Workload("seqread", 65536, 1, 100, False)
+IDLE_MS = 4
 GREEDY, POLITE = Workload("randread", 4096, 128, 100, True), Workload("randread", 4096, 1, 100, True)
 GREEDY_CHANNELS = 2
 WEIGHTS = (1, 2, 4)
@@ -145,6 +147,26 @@ def streams(where: dict[str, Place], rounds: int, seconds: float, tell: Tell) ->
     return out
 
 
+def single(where: dict[str, Place], rounds: int, seconds: float, tell: Tell) -> dict[str, Any]:
+    """The same at depth 1, with turns: MB/s of both when the head waits for the next request of a stream, and not."""
+    place = where["fair"]
+    loads = [Load(place.lane(f"single {lun}", [lun]), SINGLE, PART_NBYTES) for lun in (0, 1)]
+    variants = {"fair": 0, "idle": IDLE_MS}
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(rounds):
+        tell(f"two streams at depth 1: round {number + 1} of {rounds}")
+        for name in statistics.order(list(variants), number):
+            place.schedule("--idle", str(variants[name]))
+            found[name].append(sum(rate(one, seconds, SINGLE) for one in together(loads, seconds, number)))
+    place.schedule("--idle", "0")
+    out: dict[str, Any] = {"workload": SINGLE.label, "initiators": 2, "idle_ms": IDLE_MS}
+    for name, values in found.items():
+        middle, low, high = statistics.interval(values)
+        out[name] = {"mb_per_s": {"median": round(middle, 1), "low": round(low, 1), "high": round(high, 1)}}
+    out["idle_over_fair"] = statistics.ratio(found["idle"], found["fair"])
+    return out
+
+
 def polite(where: dict[str, Place], rounds: int, seconds: float, tell: Tell) -> dict[str, Any]:
     """One initiator reads at depth 1, another one keeps 256 requests waiting: how long the first one waits."""
     variants: dict[str, list[Load]] = {}
@@ -209,6 +231,7 @@ def weights(where: dict[str, Place], rounds: int, seconds: float, tell: Tell) ->
 
 SCENES: dict[str, Callable[[dict[str, Place], int, float, Tell], dict[str, Any]]] = {
     "streams": streams,
+    "single": single,
     "polite": polite,
     "weights": weights,
 }

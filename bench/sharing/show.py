@@ -59,6 +59,11 @@ def table(document: Document) -> str:
             one = streams[key]
             lines.append(f"  {name:<42}{one['mb_per_s']['median']:>18.1f}{one['slower_over_faster']:>14.2f}")
         lines.append(f"  with/without: {_ratio(streams['fair_over_fifo'])}")
+    if single := document.get("single"):
+        lines.append(f"the same, each {single['workload']}, with sched=fair               MB/s")
+        for key, name in (("fair", "a seek for each request"), ("idle", f"idle={single['idle_ms']}: the head waits")):
+            lines.append(f"  {name:<42}{single[key]['mb_per_s']['median']:>18.1f}")
+        lines.append(f"  with/without: {_ratio(single['idle_over_fair'])}")
     if polite := document.get("polite"):
         lines.append(f"{polite['workload']} beside {polite['greedy']}          IOPS   p50 ms   p99 ms  greedy IOPS")
         for key, name, _ in NAMES:

@@ -155,7 +155,8 @@ static struct vt_sched *sched_of(struct vt_target *t, uint32_t index)
 
 static bool plausible(const struct vt_sched_config *c)
 {
-    return c->depth > 0 && c->depth <= VT_SCHED_MAX_DEPTH && (!c->rotational || c->quantum_us > 0);
+    return c->depth > 0 && c->depth <= VT_SCHED_MAX_DEPTH && (!c->rotational || c->quantum_us > 0) &&
+           c->idle_us <= VT_SCHED_MAX_IDLE_US;
 }
 
 int vt_sched_add(struct vt_target *t, const struct vt_sched_config *config)

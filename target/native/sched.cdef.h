@@ -5,7 +5,7 @@
  * Functions return 0 or more, or negative errno, and may be called from any thread; none waits.
  */
 
-enum vt_sched_limits { VT_SCHED_MAX_WEIGHT = 10000, VT_SCHED_MAX_DEPTH = 65536 };
+enum vt_sched_limits { VT_SCHED_MAX_WEIGHT = 10000, VT_SCHED_MAX_DEPTH = 65536, VT_SCHED_MAX_IDLE_US = 100000 };
 
 /* ---- schedulers: one for each device ---- */
 
@@ -13,7 +13,7 @@ struct vt_sched_config {
     uint32_t depth;          /* requests at the device at once */
     uint32_t rotational;     /* it has a head to move: sorted, and charged by the time it takes. Fixed */
     uint32_t quantum_us;     /* rotational: device time by which a nexus may lead others while it runs sequentially */
-    uint32_t reserved;
+    uint32_t idle_us;        /* rotational: so long the device may stay idle for the next request of a stream; 0: never */
     uint64_t seed;           /* any number that no peer knows */
 };
 
@@ -34,7 +34,7 @@ struct vt_sched_stats {
 
 /* A new scheduler's number. It lives as long as the target. -EINVAL, -ENOSPC, -ENOMEM. */
 int vt_sched_add(struct vt_target *t, const struct vt_sched_config *config);
-/* Changes depth and quantum. */
+/* Changes depth, quantum and idle_us. */
 int vt_sched_update(struct vt_target *t, uint32_t sched, const struct vt_sched_config *config);
 /* For one nexus, or VT_ALL: for every one and those to come. */
 int vt_sched_share(struct vt_target *t, uint32_t sched, uint32_t nexus, const struct vt_sched_share *share);

@@ -15,7 +15,7 @@
 #include "sched_queue.h"
 
 enum {
-    SCALE_BITS = 8,                 /* virtual time per cost, before it is divided by the weight */
+    SCALE_BITS = SQ_SCALE_BITS,
     OVERTAKERS = 128,               /* later requests of the same flow that may pass one */
     RIDERS = 16,
     RIDDEN_NBYTES = 262144,
@@ -48,6 +48,7 @@ void sq_configure(struct sched_queue *q, const struct vt_sched_config *config)
 {
     q->config.depth = config->depth;
     q->config.quantum_us = config->quantum_us;
+    q->config.idle_us = config->idle_us;
 }
 
 int sq_share(struct sched_queue *q, uint32_t flow, const struct vt_sched_share *share)
@@ -67,6 +68,10 @@ void sq_reset_flow(struct sched_queue *q, uint32_t flow)
 {
     struct sq_flow *f = &q->flows[flow];
     f->virtual_time = f->iops_ns = f->bytes_ns = 0;
+    f->streak = 0;
+    f->end = f->done_ns = f->think_ns = 0;
+    if (q->expected == f)
+        q->expected = NULL;
     f->stats = (struct vt_sched_stats){ 0 };
 }
 
@@ -104,6 +109,8 @@ void sq_add(struct sched_queue *q, struct sq_item *item, uint64_t now_ns)
     struct sq_flow *f = &q->flows[item->flow];
     if (empty(f)) {
         f->fresh = f->running == 0;
+        if (f->fresh)
+            sq_idle_came(q, f, now_ns);
         if (f->fresh && f->virtual_time < q->virtual_time)
             f->virtual_time = q->virtual_time;
         f->next = q->busy;
@@ -203,6 +210,7 @@ static struct sq_item *take(struct sched_queue *q, struct sq_item *item, uint64_
     charge(f, item, cost(q, item));
     use_limits(f, 1, item->nbytes, now_ns);
     f->fresh = false;
+    sq_idle_took(f, item);
     f->running++;
     f->stats.running++;
     f->stats.requests++;
@@ -260,7 +268,7 @@ static struct look look_at_flows(struct sched_queue *q, uint64_t now_ns, uint64_
             l.urgent = urgent;
         if (!l.least || f->virtual_time < l.least->virtual_time)
             l.least = f;
-        if (f->fresh && f->waiting.first && (!l.fresh || f->virtual_time < l.fresh->virtual_time))
+        if (f->fresh && f->waiting.first && !sq_streams(q, f) && (!l.fresh || f->virtual_time < l.fresh->virtual_time))
             l.fresh = f;
     }
     return l;
@@ -298,6 +306,14 @@ static struct sq_item *rider(struct sched_queue *q, const struct look *l)
     return item;
 }
 
+/* May the device stay idle for the flow that is expected, as far as the others are concerned? */
+static bool may_idle(const struct sched_queue *q, const struct look *l)
+{
+    const struct sq_flow *f = q->expected;
+    return f && !q->running && !l->urgent && !l->fresh && l->least &&
+           (f->virtual_time <= l->least->virtual_time || may_lead(q, f, l->least));
+}
+
 struct sq_item *sq_next(struct sched_queue *q, uint64_t now_ns, uint64_t *again_ns)
 {
     *again_ns = UINT64_MAX;
@@ -305,6 +321,8 @@ struct sq_item *sq_next(struct sched_queue *q, uint64_t now_ns, uint64_t *again_
         return NULL;
     struct look l = look_at_flows(q, now_ns, again_ns);
     struct sq_item *item = NULL;
+    if (sq_idle_waits(q, may_idle(q, &l), now_ns, again_ns))
+        return NULL;
     if (q->running >= q->config.depth)
         item = rider(q, &l);
     else if (l.urgent && may_lead(q, &q->flows[l.urgent->flow], l.least))
@@ -349,4 +367,6 @@ void sq_done(struct sched_queue *q, struct sq_item *item, uint64_t now_ns)
         q->running--;
     f->running--;
     f->stats.running--;
+    if (!f->running && empty(f))
+        sq_idle_left(q, f, now_ns);
 }

@@ -12,6 +12,8 @@
 
 #include "target.h"
 
+enum { SQ_SCALE_BITS = 8 };     /* virtual time per cost, before it is divided by the weight */
+
 /* A request while it waits for the device and while the device has it. The caller's memory. */
 struct sq_item {
     uint64_t at;                /* position: where it begins on the device, in bytes */
@@ -47,6 +49,10 @@ struct sq_flow {
     struct sq_list urgent;
     uint64_t numbers;
     uint32_t running;
+    uint32_t streak;            /* requests in a row that began where the one before had ended (sched_idle.c) */
+    uint64_t end;               /* where its last one ends */
+    uint64_t done_ns;           /* when it last had nothing left here */
+    uint64_t think_ns;          /* how long its next one takes to come then, on average */
     bool held;                  /* by a limit, when last looked at */
     bool fresh;                 /* what waits came when it had nothing here: an interactive one */
     struct vt_sched_stats stats;
@@ -67,6 +73,9 @@ struct sched_queue {
     uint32_t riders;            /* since a request that took a place */
     uint64_t ridden_nbytes;
     bool head_write;
+    struct sq_flow *expected;   /* whose next request the device waits for, and since when */
+    uint64_t expected_ns;
+    uint64_t idle_ns;           /* since when others are kept waiting for it; 0: nobody is */
 };
 
 /* -ENOMEM. The shares start as `vt_sched_share` {100, 0, 0}. */
@@ -90,6 +99,14 @@ struct sq_item *sq_next(struct sched_queue *q, uint64_t now_ns, uint64_t *again_
 void sq_recharge(struct sched_queue *q, struct sq_item *item, uint64_t nbytes);
 /* The device is done with it. */
 void sq_done(struct sched_queue *q, struct sq_item *item, uint64_t now_ns);
+
+/* sched_idle.c: a flow whose next request is worth waiting for. All of them do nothing without idle_us. */
+bool sq_streams(const struct sched_queue *q, const struct sq_flow *f);
+void sq_idle_came(struct sched_queue *q, struct sq_flow *f, uint64_t now_ns);
+void sq_idle_took(struct sq_flow *f, const struct sq_item *item);
+void sq_idle_left(struct sched_queue *q, struct sq_flow *f, uint64_t now_ns);
+/* Whether nothing goes to the device now, and until when; `wanted`: as far as others are concerned it may wait. */
+bool sq_idle_waits(struct sched_queue *q, bool wanted, uint64_t now_ns, uint64_t *again_ns);
 
 /* sched_tree.c: a treap by position, then arrival. */
 void sq_tree_insert(struct sq_item **root, struct sq_item *item);

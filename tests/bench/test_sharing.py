@@ -29,6 +29,13 @@ DOCUMENT = {
         "fair": {"mb_per_s": ratio(120.0), "slower_over_faster": 0.9},
         "fair_over_fifo": ratio(4.0),
     },
+    "single": {
+        "workload": "seqread 64k qd1",
+        "idle_ms": 4,
+        "fair": {"mb_per_s": ratio(4.0)},
+        "idle": {"mb_per_s": ratio(44.0)},
+        "idle_over_fair": ratio(11.0),
+    },
     "polite": {
         "workload": "randread 4k qd1",
         "greedy": "randread 4k qd256",
@@ -52,6 +59,7 @@ def test_the_sentences_and_the_table_have_the_numbers():
     assert "1:2:4 give 14.3 %, 28.6 %, 57.1 %" in weights
     text = show.table(DOCUMENT)
     assert "sched=fair" in text and "41.0" in text and "57.1 %" in text
+    assert "44.0" in text and "11.00" in text
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_every_key() -> None:
     assert set(KEYS) == {
         "size", "ro", "bs", "physical", "serial", "naa", "vendor", "product", "cache", "discard", "removable",
         "state", "rotational", "prefetch", "threshold", "protection", "queue",
-        "initiators", "ro-initiators", "sched", "depth", "device", "weight", "iops", "bw",
+        "initiators", "ro-initiators", "sched", "depth", "idle", "device", "weight", "iops", "bw",
     }  # fmt: skip
 
 

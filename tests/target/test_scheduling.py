@@ -172,7 +172,7 @@ def test_changes_at_run_time(serve):
     answer = json.loads(admin(target, "--json", "schedule", "0", "--iops", "0"))
     (one,) = [one for one in answer["nexuses"] if one["port"] == A.hex()]
     assert (one["weight"], one["iops"], one["bytes_per_s"]) == (300, 0, 1 << 20)
-    assert answer["schedule"] == {"luns": [0, 1], "depth": 3, "rotational": False}
+    assert answer["schedule"] == {"luns": [0, 1], "depth": 3, "rotational": False, "idle_ms": 0}
 
 
 def test_mistakes_at_run_time(serve):

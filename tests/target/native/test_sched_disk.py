@@ -36,6 +36,15 @@ def test_a_run_is_only_transferred():
         assert now - begin == 65536 * 1e9 / RATE
 
 
+def test_requests_that_continue_each_other_take_as_long_as_one_of_their_size():
+    """So merging them into one call would gain nothing here."""
+    merged, apart = disk(), disk()
+    whole, now = int(lib.vt_disk_serve(merged, MiB, 131072, 0)), 0
+    for part in range(8):
+        now = int(lib.vt_disk_serve(apart, MiB + part * 16384, 16384, 0))
+    assert abs(whole - now) <= 8, "but for rounding to nanoseconds"
+
+
 def test_requests_are_served_one_after_the_other_whenever_they_come():
     one, other = disk(), disk()
     places = [random.Random(i).randrange(1 << 30) // 512 * 512 for i in range(50)]

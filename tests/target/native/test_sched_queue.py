@@ -241,3 +241,87 @@ def test_time_is_shared_not_bytes():
             q.put(0, ends[0], 65536)
             ends[0] += 65536
     assert busy[0] / busy[1] == pytest.approx(1, abs=0.1)
+
+
+# ---- waiting for the next request of a stream ----
+
+THINKS_NS = 200_000
+
+
+def streams(q: Queue, until_ns: int, nexuses=(0, 1), thinks_ns=THINKS_NS) -> tuple[Counter, int]:
+    """Nexuses that each send the next 64 KiB some time after the last came: bytes by nexus, and the longest wait."""
+    end, coming = q.now + until_ns, [(q.now, nexus, nexus << 36) for nexus in nexuses]
+    since, served, longest, head = {}, Counter(), 0, 0
+
+    def come(now) -> None:
+        for request in sorted(one for one in coming if one[0] <= now):
+            coming.remove(request)
+            q.now, nexus, place = request
+            q.put(nexus, place, 65536)
+            since[nexus] = q.now
+        q.now = now
+
+    while q.now < end:
+        come(q.now)
+        number = q.next()
+        if number is None:
+            come(min([q.again[0], *(one[0] for one in coming)]))
+            continue
+        nexus, where, nbytes = q.requests[number]
+        longest = max(longest, q.now - since[nexus])
+        come(q.now + disk_ns(head, where, nbytes))
+        q.done(number, 0)
+        head = where + nbytes
+        served[nexus] += nbytes
+        coming.append((q.now + thinks_ns, nexus, head))
+    return served, longest
+
+
+def test_streams_at_depth_1_run_when_the_head_waits_for_them():
+    """Without: a seek for each request. With: a run each, as fair as before; neither waits longer than a run takes."""
+    plain, _ = streams(Queue(), 2_000_000_000)
+    waiting, longest = streams(Queue(idle_us=2000), 2_000_000_000)
+    assert sum(waiting.values()) > 5 * sum(plain.values())
+    assert min(waiting.values()) > 0.8 * max(waiting.values())
+    assert longest < 100_000_000
+
+
+def test_the_head_does_not_wait_for_who_thinks_too_long():
+    """But for a few times, until that is known."""
+    slow, _ = streams(Queue(idle_us=2000), 2_000_000_000, thinks_ns=30_000_000)
+    plain, _ = streams(Queue(), 2_000_000_000, thinks_ns=30_000_000)
+    assert sum(slow.values()) >= 0.9 * sum(plain.values())
+
+
+def test_the_head_waits_a_bounded_time_and_never_for_places_at_random():
+    q = Queue(idle_us=2000)
+    for i in range(4):
+        q.put(0, i * 4096)
+        q.serve()
+    q.put(1, 1 << 40)
+    q.put(1, 1 << 41)
+    assert q.next() is not None, "whoever comes anew is served at once"
+    q = Queue(idle_us=2000)
+    for nexus in (1, 0):
+        for i in range(12):
+            q.put(nexus, (nexus << 40) + i * 4096)
+            q.serve(took_ns=100_000)
+    second = q.put(1, (1 << 40) + 12 * 4096)
+    assert q.next() is None and q.now < q.again[0] <= q.now + 2_000_000
+    q.now = q.again[0]
+    assert q.next() == second
+    for i in range(20):
+        q = Queue(idle_us=2000)
+        q.put(0, i * 7 * MiB)
+        q.serve()
+        q.put(1, MiB)
+        assert q.next() is not None
+
+
+def test_an_interactive_one_is_not_kept_waiting_for_a_stream():
+    q = Queue(idle_us=2000, nexuses=3)
+    for i in range(4):
+        q.put(0, i * 4096)
+        q.serve()
+    other = q.put(2, 5 << 40)
+    assert q.next() == other
