@@ -6,6 +6,7 @@ FULL, for then it was not executed; after TASK ABORTED only reads, flushes and w
 media commands; knows no channel.
 """
 
+import itertools
 import logging
 import threading
 import time
@@ -25,7 +26,7 @@ from initiator.errors import (
 from initiator.native import lib
 from vscsi.scsi import cdb as cdb_
 from vscsi.scsi import sense, vpd
-from vscsi.scsi.parameters import CAPACITY_10, CAPACITY_16, encode_unmap
+from vscsi.scsi.parameters import CAPACITY_10, CAPACITY_16, UNMAP_DESCRIPTORS_MAX, encode_unmap
 from vscsi.scsi.status import Status
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ ATTEMPTS = 10
 PAUSE_SECONDS = 0.002
 PAUSE_SECONDS_MAX = 0.25
 MAX_10_LBA, MAX_10_BLOCKS = (1 << 32) - 1, (1 << 16) - 1
+BLOCK_NBYTES_MAX = 1 << 20
+"""A longer block is no disk's: whoever asks for a few of them must not need gigabytes."""
 
 Data = bytes | bytearray | memoryview
 
@@ -74,7 +77,7 @@ class Lun:
             done = self.execute(cdb_.READ_CAPACITY_10.build(), data_in=CAPACITY_10.nbytes)
             capacity = CAPACITY_10.numbers(done.data_in)
         block, last = capacity.get("logical_block_length", 0), capacity.get("returned_logical_block_address", 0)
-        if not block or block % lib.VSCSI_SECTOR_SIZE:
+        if not block or block % lib.VSCSI_SECTOR_SIZE or block > BLOCK_NBYTES_MAX:
             raise InitiatorError(f"lun {self.lun}: a block length of {block} bytes")
         limits = self._block_limits()
         nbytes = int(lib.VSCSI_MAX_TRANSFER)
@@ -231,9 +234,11 @@ class Lun:
     def unmap(self, lba: int, blocks: int) -> None:
         """The content of these blocks is not needed any more."""
         _, _, _, most, descriptors = self._known()
-        extents = [(lba + at, min(most, blocks - at)) for at in range(0, blocks, most)]
-        for k in range(0, len(extents), descriptors):
-            data = encode_unmap(extents[k : k + descriptors])
+        descriptors = min(descriptors, UNMAP_DESCRIPTORS_MAX)
+        # The target says how many there are: they are made as they are sent.
+        extents = ((lba + at, min(most, blocks - at)) for at in range(0, blocks, most))
+        while some := list(itertools.islice(extents, descriptors)):
+            data = encode_unmap(some)
             self.execute(cdb_.UNMAP.build(parameter_list_length=len(data)), data_out=data, repeatable=True)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The disk layer: splitting, patience where it is safe, and none where it is not."""
 
+import oracle_srp as oracle
 import pytest
 from fake_server import POWER_ON, Disk
 
@@ -163,11 +164,36 @@ def test_a_target_that_sends_too_little(disk):
         lun.read(0, 1)
 
 
-@pytest.mark.parametrize("capacity", [b"", bytes(32), bytes(8) + b"\0\0\0\1" + bytes(20), bytes(11)])
+@pytest.mark.parametrize(
+    "capacity",
+    [
+        b"", bytes(32), bytes(8) + b"\0\0\0\1" + bytes(20), bytes(11),
+        b"\xff" * 8 + b"\x80\0\0\0" + bytes(20), bytes(8) + b"\0\x10\2\0" + bytes(20),
+    ],
+)  # fmt: skip
 def test_a_capacity_that_makes_no_sense(server, connect, capacity):
     server.command = lambda cmd, out: {"data": capacity}
     with pytest.raises(InitiatorError, match="block length"):
         _ = connect().lun(0).blocks
+
+
+def test_a_disk_without_end_takes_no_memory_to_unmap(server, connect):
+    """The target says how many blocks there are and how few a command may name; the first that fails ends it."""
+    made = Disk()
+    made.blocks = 1 << 60
+    told = made(oracle.Cmd(1, bytes(8), bytes.fromhex("1201b0003c00") + bytes(10)), b"")["data"]
+
+    def command(cmd, out):
+        if cmd.cdb[0] == 0x42:
+            return {"status": 0x18}
+        if cmd.cdb[0] == 0x12 and cmd.cdb[1] & 1:
+            return {"data": told[:20] + b"\0\0\0\1" + b"\xff\xff\xff\xff" + told[28:]}
+        return made(cmd, out)
+
+    server.command = command
+    lun = connect().lun(0)
+    with pytest.raises(ScsiError, match="RESERVATION CONFLICT"):
+        lun.unmap(0, lun.blocks)
 
 
 def test_errors_name_unit_and_command(disk):

@@ -20,6 +20,8 @@ CAPACITY_16 = Layout(
 
 UNMAP_HEADER_NBYTES = 8
 UNMAP_DESCRIPTOR_NBYTES = 16
+UNMAP_DESCRIPTORS_MAX = (0xFFFF - 6) // UNMAP_DESCRIPTOR_NBYTES
+"""As many as the length of a list can say (SBC-3 5.28.2)."""
 
 
 def encode_luns(luns: Iterable[int]) -> bytes:
