@@ -9,9 +9,12 @@ from typing import Any
 from target.lu import LogicalUnit
 from target.operation import Work, work
 from target.protection import Protection
+from target.stores import Can
 from vscsi.scsi import sense
 
 ERASE_BLOCKS_AT_ONCE = 1 << 17
+MAX_PASSES = 31
+"""OVERWRITE COUNT has 5 bits (SBC-3 5.30.2.2)."""
 _CAPACITY_CHANGED = sense.CAPACITY_DATA_HAS_CHANGED.asc << 8 | sense.CAPACITY_DATA_HAS_CHANGED.ascq
 
 
@@ -37,7 +40,10 @@ class Overwrite(_Sanitize):
     def __init__(self, unit: LogicalUnit, parameters: dict[str, Any]) -> None:
         super().__init__(unit, parameters)
         pattern, size = bytes.fromhex(parameters["pattern"]), unit.block_nbytes
-        self._passes = int(parameters["passes"])
+        passes, self._invert = parameters["passes"], bool(parameters["invert"])
+        if not 0 < len(pattern) <= size or type(passes) is not int or not 0 < passes <= MAX_PASSES:
+            raise ValueError(f"{passes!r} times {len(pattern)} bytes over blocks of {size}")
+        self._passes: int = passes
         self._block = (pattern * (size // len(pattern) + 1))[:size]
         self._buffer = unit.buffer(unit.chunk_blocks())
         self._filled: bool | None = None
@@ -49,7 +55,7 @@ class Overwrite(_Sanitize):
     def step(self, done: int) -> int:
         unit = self.unit
         turn, lba = divmod(done, unit.blocks)
-        self._fill(inverse=bool(self.parameters["invert"]) and (self._passes - 1 - turn) % 2 == 1)
+        self._fill(inverse=self._invert and (self._passes - 1 - turn) % 2 == 1)
         blocks = min(unit.chunk_blocks(), unit.blocks - lba)
         unit.write_raw(self._buffer[: blocks * unit.block_nbytes], lba)
         if lba + blocks == unit.blocks:
@@ -68,6 +74,11 @@ class KeyErase(_Sanitize):
     """Throws the key away that everything is encrypted with; only for stores that have one."""
 
     kind = "sanitize cryptographic erase"
+
+    def __init__(self, unit: LogicalUnit, parameters: dict[str, Any]) -> None:
+        super().__init__(unit, parameters)
+        if Can.ERASE_KEY not in unit.store.can:
+            raise ValueError("nothing is encrypted")
 
     @property
     def total(self) -> int:
@@ -102,6 +113,11 @@ class Format(Overwrite):
     running = sense.NOT_READY_FORMAT_IN_PROGRESS
     failed = sense.FORMAT_COMMAND_FAILED
     _nexus: int | None = None
+
+    def __init__(self, unit: LogicalUnit, parameters: dict[str, Any]) -> None:
+        super().__init__(unit, parameters)
+        if parameters["protection"] not in (0, 1, 2, 3):
+            raise ValueError(f"protection type {parameters['protection']!r}")
 
     @classmethod
     def to(cls, unit: LogicalUnit, protection: int, pattern: bytes, *, nexus: int) -> "Format":

@@ -25,10 +25,15 @@ DOCUMENT = "operation"
 SAVE_SECONDS = 5.0
 """How often progress is made durable: what a kill may make it do again."""
 _PROGRESS = 1 << 16
+LOST = {"kind": "lost", "ause": False, "failed": True}
+"""The document in place of one that could not be read."""
 
 
 class Work(ABC):
-    """What an operation does to a unit, in steps that may be done twice. `parameters` is JSON and says it all."""
+    """What an operation does to a unit, in steps that may be done twice. `parameters` is JSON and says it all.
+
+    What comes from a document that was tampered with: LookupError, TypeError or ValueError.
+    """
 
     kind: ClassVar[str]
     running: ClassVar[Sense]
@@ -130,21 +135,41 @@ class Operation(Part):
     # ---- hooks ----
 
     def start(self) -> None:
-        document = self.unit.state.load(DOCUMENT)
+        state = self.unit.state
+        document = state.load(DOCUMENT)
         if document is None:
+            if DOCUMENT in state.damaged:
+                self._lost()
             return
-        kind = _WORKS.get(document.get("kind", ""))
-        if kind is None:
-            log.error("lun %d: an operation '%s' was left behind: unknown", self.unit.lun, document.get("kind"))
+        if document == LOST:
+            self._set_failure(sense.FORMAT_COMMAND_FAILED, document)
             return
-        work = kind(self.unit, document["parameters"])
+        try:
+            work = _WORKS[document["kind"]](self.unit, document["parameters"])
+        except (LookupError, TypeError, ValueError) as error:
+            state.reject(DOCUMENT, repr(error))
+            self._lost()
+            return
         if document.get("failed"):
-            self._set_failure(work, document)
+            self._set_failure(work.failed, document)
             return
         log.info("lun %d: %s goes on", self.unit.lun, work.kind)
+        done = document.get("done")
+        if document.get("blocks") != self.unit.blocks or type(done) is not int or not 0 <= done <= work.total:
+            done = 0
         with self._lock:
-            done = int(document.get("done", 0)) if document.get("blocks") == self.unit.blocks else 0
             self._launch(Run(work, done), bool(document.get("ause")))
+
+    def _lost(self) -> None:
+        """Something was being done to the blocks, and nobody knows what: no use of them before it is done anew."""
+        log.error(
+            "lun %d: FORMAT UNIT or SANITIZE was under way, and how cannot be read: format it anew", self.unit.lun
+        )
+        try:
+            self.unit.state.save(DOCUMENT, LOST)
+        except OSError as error:
+            log.error("lun %d: that cannot be remembered: %s", self.unit.lun, error)
+        self._set_failure(sense.FORMAT_COMMAND_FAILED, LOST)
 
     def shutdown(self) -> None:
         self._pause.set()
@@ -252,11 +277,11 @@ class Operation(Part):
             document = self._save(run.work, run.done, ause, failed=True)
         except OSError as error:
             log.error("lun %d: the failure cannot be remembered: %s", self.unit.lun, error)
-        self._set_failure(run.work, document)
+        self._set_failure(run.work.failed, document)
 
-    def _set_failure(self, work: Work, document: dict[str, Any]) -> None:
+    def _set_failure(self, failed: Sense, document: dict[str, Any]) -> None:
         self._failed = document
-        self.unit.set_state(work.failed)
+        self.unit.set_state(failed)
 
     def _clear_failure(self) -> None:
         if self._failed is None:

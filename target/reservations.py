@@ -5,7 +5,6 @@ Brings the rules (`reservations_state`) together with the nexuses that are there
 on every command, and what is kept beside the image. Must not know CDBs or parameter lists.
 """
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -202,11 +201,7 @@ class Reservations(Part):
         try:
             return _decode(document)
         except (KeyError, TypeError, ValueError) as error:
-            path = self.unit.state.path(f"{_DOCUMENT}.json")
-            log.error("lun %d: kept reservations make no sense (%r): set aside", self.unit.lun, error)
-            if path is not None:
-                with contextlib.suppress(OSError):
-                    path.replace(path.with_suffix(".damaged"))
+            self.unit.state.reject(_DOCUMENT, repr(error))
             return State()
 
 

@@ -7,11 +7,11 @@ something is first saved; without one everything is kept in memory, until the ta
 
 import contextlib
 import fcntl
+import itertools
 import json
 import logging
 import os
 import re
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class State:
         self._memory: dict[str, dict[str, Any]] = {}
         self._claimed = False
         self._fd = -1
+        self.damaged: set[str] = set()
+        """Documents that were set aside."""
 
     def claim(self, *, make: bool = False) -> None:
         """The folder is this unit's alone until `close`; if there is none yet, from when it is made (`make`: now).
@@ -88,13 +90,25 @@ class State:
                     raise ValueError("not an object")
             except FileNotFoundError:
                 return None
-            except ValueError as error:
-                aside = path.with_suffix(".damaged")
-                log.error("%s cannot be understood (%s): kept as %s", path, error, aside.name)
-                with contextlib.suppress(OSError):
-                    path.replace(aside)
+            except (ValueError, RecursionError) as error:
+                self._set_aside(path, error)
                 return None
             return document
+
+    def reject(self, name: str, why: object) -> None:
+        """A document that was loaded makes no sense: it is set aside, too, and the log says so."""
+        path = self.path(_checked(name) + ".json")
+        with self._lock:
+            self._memory.pop(name, None)
+            if path is not None:
+                self._set_aside(path, why)
+
+    def _set_aside(self, path: Path, why: object) -> None:
+        aside = _free(path.with_suffix(".damaged"))
+        log.error("%s cannot be understood (%s): kept as %s", path, why, aside.name)
+        self.damaged.add(path.stem)
+        with contextlib.suppress(OSError):
+            path.replace(aside)
 
     def save(self, name: str, document: dict[str, Any]) -> None:
         """Replaces a document; on return it is durable if anything is. OSError: the former one is still there."""
@@ -161,14 +175,16 @@ def set_aside(folder: Path) -> None:
     """Renames a folder that an image of the same name has left behind, so that a new image does not inherit it."""
     if not folder.is_dir():
         return
-    aside = next(
-        path
-        for number in range(1, sys.maxsize)
-        if not os.path.lexists(path := folder.with_name(f"{folder.name}.old{number}"))
-    )
+    aside = _free(folder.with_name(f"{folder.name}.old"), first="1")
     folder.rename(aside)
     sync_folder(folder.parent)
     log.warning("%s is of an image that is gone: kept as %s", folder, aside.name)
+
+
+def _free(path: Path, first: str = "") -> Path:
+    """The path with a number behind it, or with `first`, such that nothing is there."""
+    names = itertools.chain((first,), map(str, itertools.count(2)))
+    return next(free for name in names if not os.path.lexists(free := path.with_name(path.name + name)))
 
 
 def sync_folder(folder: Path) -> None:

@@ -61,13 +61,22 @@ def test_everything_is_synced_before_it_takes_its_name(tmp_path: Path, monkeypat
     assert (tmp_path / "f").read_bytes() == b"x" * 100000
 
 
-@pytest.mark.parametrize("garbage", [b"", b"{", b"[1]", b"\xff"])
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[1]", b"\xff", b"[" * 200_000, b'{"a":' * 200_000])
 def test_a_damaged_document_is_set_aside(tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
     state = State(tmp_path)
     (tmp_path / "x.json").write_bytes(garbage)
     assert state.load("x") is None
     assert (tmp_path / "x.damaged").read_bytes() == garbage
     assert "cannot be understood" in caplog.text
+    assert state.damaged == {"x"}
+
+
+def test_what_was_set_aside_once_is_not_lost_the_next_time(tmp_path: Path) -> None:
+    for garbage in (b"{", b"[", b"("):
+        (tmp_path / "x.json").write_bytes(garbage)
+        assert State(tmp_path).load("x") is None
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"x.damaged": b"{", "x.damaged2": b"[", "x.damaged3": b"("}
 
 
 def test_names_cannot_leave_the_folder(tmp_path: Path) -> None:
