@@ -26,6 +26,8 @@ log = logging.getLogger("vscsi.target")
 Fields = dict[str, Any]
 Action = Callable[["Server", Fields], Fields]
 MAX_RUNNING = 8
+FILE_NBYTES_MAX = (1 << 63) - 1
+"""What off_t can say."""
 _ACTIONS: dict[str, Action] = {}
 
 
@@ -128,6 +130,8 @@ def resize(server: "Server", fields: Fields) -> Fields:
     if nbytes is not None:
         if not isinstance(nbytes, int) or nbytes <= 0 or nbytes % unit.block_nbytes:
             raise AdminError(f"the size must be a multiple of the block length, {unit.block_nbytes}")
+        if nbytes > FILE_NBYTES_MAX:
+            raise AdminError(f"no image is as large as {nbytes} bytes")
         if unit.readonly:
             raise AdminError(f"LUN {unit.lun} is read-only")
         if nbytes < unit.store.measure() and not fields.get("shrink"):
