@@ -43,3 +43,4 @@ if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; the
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing || true
 fi
 PYTHONPATH=tests .venv/bin/python -P -m fuzz "$seconds"
+PYTHONPATH=tests .venv/bin/python -P -m fuzz.python "$seconds"

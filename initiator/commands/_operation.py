@@ -17,6 +17,8 @@ WARNINGS = (15, 10, 5)
 IN_PROGRESS = ((0x04, 0x04), (0x04, 0x07), (0x04, 0x1B), (0x00, 0x16), (0x04, 0x09))
 """ASC and ASCQ that say that the operation still runs."""
 REQUEST_NBYTES = 252
+ATTENTIONS = 64
+"""Unit attentions that may stand before what is asked for."""
 LONGEST_SECONDS = 86400.0
 """How long the command itself may last with --wait."""
 
@@ -52,10 +54,11 @@ def wait(args: argparse.Namespace, session: Session, *, quiet: bool) -> None:
     from vscsi.scsi import cdb, sense
 
     row = cdb.REQUEST_SENSE.build(allocation_length=REQUEST_NBYTES)
-    shown = -1
+    shown, attentions = -1, 0
     while True:
         found = sense.decode(session.execute(row, data_in=REQUEST_NBYTES))
-        if found.key == sense.Key.UNIT_ATTENTION:
+        if found.key == sense.Key.UNIT_ATTENTION and attentions < ATTENTIONS:
+            attentions += 1
             continue  # it is not about the operation, and this has cleared it
         if (found.asc, found.ascq) not in IN_PROGRESS and found.progress is None:
             break

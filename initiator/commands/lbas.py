@@ -68,7 +68,8 @@ def run(args: argparse.Namespace, session: Session) -> int:
         blocks = session.initiator.lun(session.lun).blocks
         while (next_lba := found[-1].lba + found[-1].blocks) < blocks and found[-1].blocks:
             more = decode_lba_status(_fetch(args, session, next_lba))
-            if not more:
+            # Each must go on where the last one ended, or we might ask for ever.
+            if not more or more[-1].lba + more[-1].blocks <= next_lba:
                 break
             found += more
     if args.raw:
