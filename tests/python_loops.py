@@ -31,6 +31,7 @@ def unit(lun: int, **changes) -> SimpleNamespace:
     fields = {
         "lun": lun, "index": -1, "block_nbytes": 512, "blocks": 2048, "physical_block_nbytes": 4096,
         "readonly": False, "discard": True, "native_config": lambda: None, "closed": False,
+        "store": SimpleNamespace(witness=None),
     }  # fmt: skip
     open_to_all = SimpleNamespace(masked=False, restricted=False)
     fields["part"] = lambda kind: open_to_all
