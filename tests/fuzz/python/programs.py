@@ -20,12 +20,14 @@ from fuzz.python.registry import target
 from initiator.done import Done, PeerInfo
 from initiator.door import disk as door_disk
 from initiator.errors import CommandAborted, InitiatorError, TransportError
-from initiator.initiator import Initiator
+from initiator.initiator import Initiator, is_power_loss
 from initiator.lun import Lun
 from initiator.mount import disk as mount_disk
 
 MOST_COMMANDS = 300
 """Then the target is gone."""
+MOST_OF_A_DISK = 30
+"""The same for a disk, whose commands may be large."""
 MOST_ALIKE = 270
 """Who asks the same so often and is answered would ask for ever."""
 REQUEST_SENSE = 0x03
@@ -57,9 +59,9 @@ FILE.write_bytes(bytes(1024))
 class Answering(Initiator):
     """An initiator whose target answers with items of the input, in their order."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._items = reader.items(MOST_COMMANDS)
-        self._left = MOST_COMMANDS
+    def __init__(self, reader: Reader, most: int = MOST_COMMANDS) -> None:
+        self._items = reader.items(most)
+        self._left = most
         self.power_losses = Counter()  # type: ignore[assignment]
         self.recovery = SimpleNamespace(hopeful=False)  # type: ignore[assignment]
         self.port_id = bytes(16)
@@ -101,7 +103,7 @@ class Answering(Initiator):
         if kind == ABORTED:
             raise CommandAborted("the command was ended by a task management function")
         if kind == SENSE:
-            self._note(lun, body)
+            self.power_losses[lun] += is_power_loss(body)
             return Done(2, body[:252])
         if kind == STATUS:
             return Done(body[0] if body else 8)
@@ -194,4 +196,4 @@ def disks(data: bytes) -> None:
     way = (_library, _door, _mount)[reader.number() % 3]
     numbers = Reader(reader.take(48))
     with mock.patch("time.sleep", lambda seconds: None):
-        way(Lun(Answering(reader), 0), numbers)
+        way(Lun(Answering(reader, MOST_OF_A_DISK), 0), numbers)
