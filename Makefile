@@ -30,7 +30,7 @@ help:
 	@echo 'make model              every state of ring, task set and range locks, large bounds; SCHEDULES=1000 through the C'
 	@echo 'make crash              every crash point of long random loads and of file systems (CRASH_COMMANDS=2000 each)'
 	@echo 'make conformance        libiscsi'\''s tests through the SG_IO door on every kind of LUN (ARGS="--test Sanitize.*")'
-	@echo 'make fuzz               the fuzz tests with new seeds for TIME=60 seconds, then each fuzz target in C (libFuzzer)'
+	@echo 'make fuzz               the fuzz tests with new seeds for TIME=60 seconds, then each target in C and in Python'
 	@echo 'make bench              bench/compare.py (ARGS="--quick")'
 	@echo 'make bench-peers        the same beside other targets, which are installed first'
 	@echo 'make pictures           draw the pictures in docs/ from docs/bench.json and docs/scheduler.json'

@@ -20,7 +20,7 @@ from fuzz.python.mistakes import MISTAKES
 from fuzz.python.registry import FuzzTarget, guarded, load
 
 LONG = os.environ.get("VSCSI_FUZZ") == "long"
-UNIT = 2000 if LONG else 20
+UNIT = 2000 if LONG else 10
 """Inputs for each unit of a target's weight."""
 TARGETS = load()
 SHOWN = MISTAKES if os.environ.get("VSCSI_FUZZ_MISTAKES") == "all" else {}

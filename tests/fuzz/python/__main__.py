@@ -4,7 +4,6 @@
 python -m fuzz.python SECONDS [TARGET...]: each target in a process of its own; inputs that reach something new stay in
 .setup/fuzz/found-python-TARGET for the next run. Ends with 1 if anything broke; the input is then in
 .setup/fuzz/broken-python-TARGET-*, and once it is understood in tests/fuzz/corpus/regressions/TARGET.
---keep: the smallest inputs that were found join the corpus. Without atheris changes are made at random.
 """
 
 import argparse
