@@ -25,6 +25,13 @@ class Round:
     target_cpu_ns: int = 0
     target_kicks: int = 0
     initiator_cpu_ns: int = 0
+    started: float = 0.0
+    """Seconds since the epoch."""
+
+    @property
+    def ended(self) -> float:
+        """Seconds since the epoch."""
+        return self.started + int(self.result.elapsed_ns) / 1e9
 
     @property
     def ios(self) -> int:
@@ -119,6 +126,8 @@ class Series:
             "queue_depth": self.workload.queue_depth,
             "protocol": self.protocol,
             "rate_per_s": self.workload.rate_per_s,
+            "started": round(self.rounds[0].started, 3),
+            "lasted": round(self.rounds[-1].ended - self.rounds[0].started, 3),
             "unsent": int(total.unsent),
             "iops": round(iops, 1),
             "mb_per_s": round(iops * self.workload.block_nbytes / 1e6, 2),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +41,10 @@ def compare(
             for name in statistics.order(names, number):
                 lane = by_name[name]
                 spec = load_spec(workload, span_nbytes, seconds, seed=number + 2)
-                series[name].rounds.append(check(lane, lane.run(spec)))
+                started = time.time()
+                done = check(lane, lane.run(spec))
+                done.started = started
+                series[name].rounds.append(done)
         all_series += series.values()
     return all_series
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The bench's own arithmetic, order and care for images; the runs as a whole are in tests/interop."""
 
+import itertools
 import os
 import random
 import subprocess
@@ -59,6 +60,17 @@ def test_rounds_are_paired_and_reversed():
     assert set(document["latency_us"]) == {"p50", "p90", "p99", "p99_9", "max"}
     assert document["cpu_us_per_io"] == {"initiator": 1.0, "target": 3.0}
     assert len(document["rounds"]) == 4
+
+
+def test_a_series_knows_when_it_ran(monkeypatch):
+    """From the start of its first round to the end of its last, those of the other lanes between them included."""
+    hours = itertools.count(1000.0)
+    monkeypatch.setattr(rounds.time, "time", lambda: next(hours))
+    lanes = [FakeLane("blkif", [], 100), FakeLane("srp", [], 90)]
+    picked = workloads.pick(["seqread"], [], [])
+    series = rounds.compare(lanes, picked, 1 << 24, rounds=2, seconds=0.01, tell=lambda text: None)
+    found = {row["protocol"]: (row["started"], row["lasted"]) for row in (one.to_json() for one in series)}
+    assert found == {"blkif": (1000.0, 4.0), "srp": (1001.0, 2.0)}
 
 
 def test_failed_io_ends_the_run():
