@@ -251,12 +251,18 @@ def lines(title: str, words: str, x: Scale, y: Scale, x_label: str, y_label: str
     for value, label in y.ticks:
         canvas.line(LEFT, py(value), right, py(value), "grid")
         canvas.text(LEFT - 6, py(value) + 4, label, size=SMALL, anchor="end", more=' class="soft"')
+    taken = 0.0
     for value, label in x.ticks:
         canvas.line(px(value), top, px(value), floor + 4, "grid")
+        half = len(label) * SMALL * EM / 2
         # The last one would be cut off.
-        wide = px(value) + len(label) * SMALL * EM / 2 > WIDTH - 2
+        wide = px(value) + half > WIDTH - 2
         at, anchor = (WIDTH - 2.0, "end") if wide else (px(value), "middle")
-        canvas.text(at, floor + 17, label, size=SMALL, anchor=anchor, more=' class="soft"')
+        begins = at - (2 * half if wide else half)
+        # One that would run into its neighbour is left out; its line stays.
+        if begins > taken:
+            canvas.text(at, floor + 17, label, size=SMALL, anchor=anchor, more=' class="soft"')
+            taken = begins + 2 * half
     canvas.line(LEFT, floor, right, floor, "axis")
     canvas.text((LEFT + right) / 2, LINES_HEIGHT - 8, x_label, size=SMALL, anchor="middle", more=' class="soft"')
     for one in series:

@@ -107,5 +107,18 @@ def test_no_variable_is_without_a_fallback(path):
         assert re.findall(r"var\(--\w+\)", text) == []
 
 
+def test_labels_do_not_run_into_each_other():
+    ticks = tuple((float(k), "a long label " * (1 + k % 2)) for k in range(6))
+    drawn = svg.lines("A title", "words", svg.Scale(0.0, 5.0, ticks), svg.linear([1]), "x", "y", [])
+    labels = [one for one in ElementTree.fromstring(drawn).iter(f"{NS}text") if "long" in (one.text or "")]
+    assert 1 < len(labels) < 6
+    edge = 0.0
+    for one in labels:
+        width = len(one.text) * float(one.get("font-size")) * svg.EM
+        begins = float(one.get("x")) - width / (1 if one.get("text-anchor") == "end" else 2)
+        assert begins > edge - 0.1
+        edge = begins + width
+
+
 def test_same_input_same_text():
     assert chart() == chart()
