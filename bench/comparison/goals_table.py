@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from report import goal_rows
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 WIDTH = 118
+WORK_WIDTH = 30
 VERDICT = {True: "met", False: "MISSED", None: ""}
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def show(goals: dict[str, Any]) -> None:
@@ -23,22 +21,18 @@ def show(goals: dict[str, Any]) -> None:
     if console.width < WIDTH:
         console = Console(highlight=False, markup=False, width=WIDTH)
     table = Table(title="goals", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title_justify="left")
-    for name in ("work", "what", "goal", "measured, median [90 % interval]", ""):
-        table.add_column(name, no_wrap=name != "what")
+    table.add_column("work", max_width=WORK_WIDTH)
+    table.add_column("what")
+    for name in ("goal", "measured, median [90 % interval]", ""):
+        table.add_column(name, no_wrap=True)
     last = ""
-    for row in goals["rows"]:
-        sign, bound = (">=", row["at_least"]) if row["at_least"] is not None else ("<=", row["at_most"])
-        goal = "" if bound is None else f"{sign} {bound:g} {row['unit']}".rstrip()
-        measured = row["note"]
-        if row["median"] is not None:
-            measured = f"{_number(row['median'])}  [{_number(row['low'])} .. {_number(row['high'])}]"
-        verdict = VERDICT[row["met"]]
+    for row in goal_rows.grouped(goals["rows"]):
         if row["work"] != last and last:
             table.add_row()
-        table.add_row(row["work"] if row["work"] != last else "", row["what"], goal, measured, verdict)
+        work = row["work"] if row["work"] != last else ""
+        table.add_row(work, row["what"], goal_rows.bound(row), goal_rows.measured(row), VERDICT[row["met"]])
         last = row["work"]
     console.print(table)
     for line in goals["lines"]:
         console.print(line, soft_wrap=True)
-    judged = [row["met"] for row in goals["rows"] if row["met"] is not None]
-    console.print(f"{judged.count(True)} of {len(judged)} goals met", soft_wrap=True)
+    console.print(f"{goal_rows.tally(goals['rows'])}. {goal_rows.RULE}", soft_wrap=True)

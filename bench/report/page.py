@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from . import claims, facts, svg
+from . import claims, facts, goal_rows, svg
 from .facts import Document
 from .picture import Picture
 
+GOALS = ("goals", "peer_goals")
 GOAL_WORDS = {True: "met", False: "missed", None: ""}
 TITLE = "What SCSI costs over a shared-memory ring"
 
@@ -33,7 +34,7 @@ figcaption{font-size:.9rem;color:var(--soft)}
 table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;margin:.4rem 0}
 th,td{text-align:right;padding:.15rem .6rem;border-bottom:1px solid var(--grid);white-space:nowrap}
 th:first-child,td:first-child{text-align:left;padding-left:0}th{font-weight:600}
-td.words{white-space:normal;text-align:left;min-width:14rem}
+td.words,th.words{white-space:normal;text-align:left;min-width:12rem}
 summary{cursor:pointer;font-size:.85rem;color:var(--soft)}
 .claim{border-top:1px solid var(--grid);padding:.6rem 0}.claim h3{font-size:1rem;margin:0}
 .claim p{margin:.25rem 0;font-size:.95rem}
@@ -49,11 +50,15 @@ SCRIPT = (
 )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    words = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="wide"><table>{words}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: int | None = None) -> str:
+    """`words`: the column whose cells are words, which may take several lines."""
+    kinds = [' class="words"' if column == words else "" for column in range(len(header))]
+    head = "".join(f'<th scope="col"{kind}>{escape(cell)}</th>' for cell, kind in zip(header, kinds, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind}>{escape(str(cell))}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _figure(one: Picture) -> str:
@@ -83,26 +88,34 @@ def summary(document: Document) -> list[str]:
             label, ratio = found[0]
             word = "ahead of" if ratio["low"] > 1 else "behind" if ratio["high"] < 1 else "not told apart from"
             out.append(f"{label}: SRP does {facts.ratio_words(ratio)} of blkif's I/O per second ({word} it).")
+    if rows := _goal_rows(document):
+        listed = "; what is missed is listed under Goals" if goal_rows.missed(rows) else ""
+        out.append(f"Of speed, {goal_rows.tally(rows)}{listed}.")
     return out
 
 
+def _goal_rows(document: Document) -> list[dict[str, Any]]:
+    return [row for name in GOALS for row in document.get(name, {}).get("rows", [])]
+
+
 def _goals(document: Document) -> str:
-    rows, lines = [], []
-    for part in (document.get("goals", {}), document.get("peer_goals", {})):
-        lines += part.get("lines", [])
-        for row in part.get("rows", []):
-            sign, bound = (">=", row["at_least"]) if row["at_least"] is not None else ("<=", row["at_most"])
-            goal = "" if bound is None else f"{sign} {bound:g} {row['unit']}"
-            measured = row["note"]
-            if row["median"] is not None:
-                measured = f"{row['median']:.4g} [{row['low']:.4g} .. {row['high']:.4g}]"
-            rows.append((row["work"], row["what"], goal, measured, GOAL_WORDS[row["met"]]))
+    rows = _goal_rows(document)
     if not rows:
         return ""
-    note = "A goal is missed only if the whole 90 % interval lies on the wrong side of it."
-    table = _table(("work", "what", "goal", "measured", ""), rows)
-    said = "".join(f"<p>{escape(line)}</p>" for line in lines)
-    return f'<section id="goals"><h2>Goals</h2><p class="soft">{note}</p>{table}{said}</section>'
+    lines = [line for name in GOALS for line in document.get(name, {}).get("lines", [])]
+    cells = [
+        (row["work"], row["what"], goal_rows.bound(row), goal_rows.measured(row), GOAL_WORDS[row["met"]])
+        for row in goal_rows.grouped(rows)
+    ]
+    missed = "".join(f"<li>{escape(words)}</li>" for words in goal_rows.missed(rows))
+    listed = f'<p>Missed:</p><ul id="missed">{missed}</ul>' if missed else ""
+    said = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return (
+        f'<section id="goals"><h2>Goals</h2><p>{escape(goal_rows.tally(rows))}. '
+        f'<span class="soft">{escape(goal_rows.RULE)}</span></p>{listed}'
+        f"{_table(('work', 'what', 'goal', 'measured', ''), cells, words=1)}"
+        f"{f'<ul>{said}</ul>' if said else ''}</section>"
+    )
 
 
 def _versions(document: Document) -> str:
@@ -113,7 +126,7 @@ def _versions(document: Document) -> str:
     ]
     if not rows:
         return ""
-    return f"<h2>Versions and settings of the others</h2>{_table(('', 'version', 'settings'), rows)}"
+    return f"<h2>Versions and settings of the others</h2>{_table(('', 'version', 'settings'), rows, words=2)}"
 
 
 def _code(document: Document) -> str:

@@ -12,6 +12,7 @@ from comparison import goals, goals_table, scenes, workloads
 from comparison.measure import Round, Series, load_spec
 from comparison.programs import build
 from comparison.worker import WorkerLane
+from report import goal_rows
 
 from vscsi.native import ffi
 
@@ -53,16 +54,50 @@ def test_table_and_status(capsys):
     said = capsys.readouterr().out
     for word in (
         ">= 0.97",
-        "0.500  [0.500 .. 0.500]",
+        "0.500",
         "MISSED",
         "fio is not installed",
         "<= 1 MiB",
-        "1 of 2 goals met",
+        "1 of 2 goals met, 1 missed; 1 not measured.",
     ):
         assert word in said
     assert "and one line" in said
     assert scenes.missed(document)
     assert not scenes.missed({"rows": rows[1:]})
+
+
+def row(work, values, **bound):
+    return goals.Verdict(work, "x", values, **bound).to_json()
+
+
+def test_rows_of_one_work_stand_together():
+    rows = [row("b", [1]), row("a", [2]), row("b", [3])]
+    assert [(one["work"], one["median"]) for one in goal_rows.grouped(rows)] == [("b", 1), ("b", 3), ("a", 2)]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [([3.0], "3"), ([0.0], "0"), ([0.684], "0.684"), ([0.9, 0.9], "0.900"), ([12.25], "12.2"), ([250.5], "250")],
+)
+def test_one_value_has_no_interval(values, words):
+    assert goal_rows.measured(row("w", values)) == words
+
+
+def test_an_interval_has_as_many_digits_as_its_median():
+    made = row("w", [1.0]) | {"median": 101.4, "low": 99.6, "high": 103.0}
+    assert goal_rows.measured(made) == "101 [100 .. 103]"
+
+
+def test_missed_goals_are_said_in_words():
+    rows = [
+        row("w", [0.5], at_least=0.97),
+        row("v", [3.0], at_most=1.0),
+        row("u", [1.0], at_least=0.9),
+        row("t", [9.0]),
+    ]
+    assert goal_rows.missed(rows) == ["w: x is 0.500, the goal is >= 0.97", "v: x is 3, the goal is <= 1"]
+    assert goal_rows.tally(rows) == "1 of 3 goals met, 2 missed"
+    assert goal_rows.tally(rows[2:]) == "1 of 1 goals met"
 
 
 @pytest.mark.parametrize("kind", ["ring", "pingpong"])

@@ -131,7 +131,17 @@ def test_peers_ablations_and_goals_are_shown(tmp_path):
     for words in ("tgt 1.0", "a setting", "not installed", "otherwise than usual", "a line of the goals", "missed",
                   "&gt;= 10", "cannot be had here", "12.000 [11.990 .. 12.010]"):  # fmt: skip
         assert words in index.read_text()
+    assert "<li>randread 4k qd32: srp / tgt is 9.000 [8.990 .. 9.010], the goal is &gt;= 10</li>" in index.read_text()
+    assert "1 of 2 goals met, 1 missed; 1 not measured; what is missed is listed under Goals." in index.read_text()
     assert answer("iSCSI", with_all()).verdict is claims.Verdict.REFUTED
+
+
+def test_nothing_missed_is_nothing_listed():
+    made = with_all()
+    made["goals"]["rows"] = []
+    text = page.build(made, [], ())
+    assert 'id="missed"' not in text
+    assert "Of speed, 1 of 1 goals met." in text
 
 
 def answer(text, made):
