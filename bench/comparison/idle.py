@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KERNEL_THREAD = "iou-wrk-"
-"""io_uring's workers. The kernel lets one go after five seconds without work, and that takes it a few switches."""
+"""io_uring's workers. The kernel lets one go after five seconds without work, which takes it a few switches; the last
+one of a ring it keeps, and that one wakes every five seconds from then on."""
 SETTLE_SECONDS = 15.0
 REST_SECONDS = 1.0
 POLL_SECONDS = 0.25
@@ -88,6 +89,6 @@ def measure(
     by = between(before, threads(folder))
     words = f"waited {waited:.1f} s until no io_uring worker was left"
     if left:
-        words = f"waited {waited:.1f} s, measured though {left} io_uring workers were left"
+        words = f"waited {waited:.1f} s, measured though io_uring workers were left: {left}"
     who = ", ".join(f"{name} {count}" for name, count in by.items()) or "none"
     return Idle(by, f"{words}; {seconds:g} s, {len(before)} threads, switches: {who}")

@@ -48,7 +48,7 @@ def test_workers_that_stay_are_told(tmp_path):
     machine.thread(2, "iou-wrk-1", 10)
     machine.at = [(20, lambda: machine.end(2))]
     found = machine.measure(10)
-    assert found.words.startswith("waited 15.0 s, measured though 1 io_uring workers were left")
+    assert found.words.startswith("waited 15.0 s, measured though io_uring workers were left: 1")
     assert found.by == {"iou-wrk-1": 1}
 
 
