@@ -142,24 +142,31 @@ class SimStore(LayeredStore):
         except BaseException:
             self._discard()
             raise
-        for name in (
-            "fd",
-            "nbytes",
-            "can",
-            "path",
-            "is_block_device",
-            "is_direct",
-            "is_volatile",
-            "witness",
-            "created",
-            "trim_nbytes",
-        ):
+        for name in ("nbytes", "can", "path", "is_block_device", "is_direct", "is_volatile", "created", "trim_nbytes"):
             setattr(self, name, getattr(self._inner, name))
         self.physical_nbytes, self.identity = self._inner.physical_nbytes, self._inner.identity
         self.warnings = self._inner.warnings
         self.base = self._start
         self.rotational, self.rotation_rate = True, round(geometry.rpm)
         self.device = f"sim:{geometry.disk}" if geometry.disk else f"sim:{id(self.disk)}"
+
+    # Another medium takes over the numbers of the one before: there is one place that knows them.
+
+    @property
+    def fd(self) -> int | None:
+        return self._inner.fd
+
+    @fd.setter
+    def fd(self, fd: int | None) -> None:
+        self._inner.fd = fd
+
+    @property
+    def witness(self) -> int | None:
+        return self._inner.witness
+
+    @witness.setter
+    def witness(self, fd: int | None) -> None:
+        self._inner.witness = fd
 
     def _discard(self) -> None:
         self._inner.abandon()
@@ -189,9 +196,9 @@ class SimStore(LayeredStore):
         self._inner.evict(offset, nbytes)
 
     def close(self) -> None:
+        is_open = self.fd is not None and self.fd >= 0
         self._inner.close()
-        if self.fd is not None and self.fd >= 0:
-            self.fd = -1
+        if is_open:
             self.disk.release()
 
     def abandon(self) -> None:

@@ -4,6 +4,7 @@
 Images are files, rings there are none; who ejects in the middle of a command does it from its port.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,34 @@ def another(device: FakeDevice, folder: Path) -> None:
     medium.eject()
     medium.change(open_store(str(folder / "second"), StoreSpec("")))
     medium.load()
+
+
+def open_files() -> set[str]:
+    return {f"{path.name} {path.readlink()}" for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+
+
+@pytest.mark.parametrize("scheme", ["", "sim:"])
+def test_descriptors_change_hands_and_are_closed_once(scheme: str, tmp_path: Path) -> None:
+    for name, fill in (("first", b"1"), ("second", b"2")):
+        (tmp_path / name).write_bytes(fill * SIZE)
+    before = open_files()
+    device = FakeDevice(f"0={scheme}{tmp_path}/first,removable=on")
+    unit = device.units[0]
+    numbers = unit.store.fd, unit.store.witness
+    medium = unit.part(Medium)
+    medium.eject()
+    spare = open_store(f"{scheme}{tmp_path}/second", StoreSpec(""))
+    closed = {spare.fd, spare.witness}
+    medium.change(spare)
+    medium.load()
+    assert (unit.store.fd, unit.store.witness) == numbers
+    reused = [os.open(tmp_path, os.O_RDONLY) for _ in range(2)]  # whoever gets those numbers next keeps them
+    assert set(reused) <= closed
+    assert do_command_in(device, cdb.READ_10.build(transfer_length=1)) == b"2" * 512
+    device.close()
+    for fd in reused:
+        os.close(fd)
+    assert open_files() == before
 
 
 @dataclass
