@@ -22,7 +22,7 @@ INITIATOR_NEVER = {
     "initiator.door.server", "shutil", "random", "secrets", "difflib", "tempfile", "subprocess", "ctypes",
     "importlib.metadata", "ssl", "rich", "pyscsi",
 }  # fmt: skip
-MODULES_MAX = {"target": 250, "initiator": 175}
+MODULES_MAX = {"target": 251, "initiator": 175}
 """Those of the standard library included, and some more than it takes today."""
 
 
