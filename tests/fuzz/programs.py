@@ -2,8 +2,9 @@
 """Builds the fuzz targets in C: with libFuzzer where clang is at hand, and with gcc to replay what was found.
 
 Knows which files make up a target; knows nothing of what they test. A program stays in .setup/fuzz until a source of it
-changes. Inputs stand in tests/fuzz/corpus: <target>.pack holds many, each behind its length (4 bytes, little-endian),
-and regressions/<target>/ those that once broke something, a file each.
+changes. There is none for decoders alone: through the rings all but a few lines of them are reached (coverage.py).
+Inputs stand in tests/fuzz/corpus: <target>.pack and sessions-<target>.pack hold many, each behind its length (4 bytes,
+little-endian), and regressions/<target>/ those that once broke something, a file each.
 """
 
 import hashlib

@@ -255,6 +255,13 @@ class TargetSeeds:
             for operation in (0, 1):
                 yield self.configuration(number) + table + self.op("blkif", 1, 6, operation, 1, 0, segments, 0, 0)
                 number += 2
+        # Buffers that O_DIRECT does not take, with the product's engines.
+        for engine in (0x40, 0x41):
+            for opcode, form, offset in ((1, 0x01, 100), (0, 0x10, 100), (0, 0x10, 0), (1, 0x01, 512)):
+                direct = struct.pack("<BHH", 4, offset, 8192)
+                yield bytes((0, engine, 0x30, 0, 16, 8)) + (
+                    self.op("command", 0, opcode, 0, form, 1, 3, 1, 2, data=direct) + self.op("run", 3)
+                )
         for frame, flags in ((40, 1), (48, 1), (200, 1), (0xFF, 1), (40, 5), (10, 0)):
             granted = self.op("grant", 0, 14, frame, flags)
             direct = struct.pack("<BHH", 8, 0, 512)
