@@ -16,6 +16,7 @@ from target.native import lib
 from target.stores import Can, DescriptorStore, StoreError, StoreSpec, store
 from target.stores.sizes import format_size
 
+_DEAD = "or the I/O of one that is dead has not ended"
 _BLKSSZGET = 0x1268
 _BLKPBSZGET = 0x127B
 _MAGICS = {
@@ -87,7 +88,7 @@ class FileStore(DescriptorStore):
         if error.errno == errno.EINVAL and self.is_direct:
             return "this file system has no O_DIRECT: leave out cache=none"
         if error.errno == errno.EBUSY:
-            return "the device is in use (mounted?)"
+            return f"the device is in use: mounted, or another target has it open, {_DEAD}"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and not spec.readonly:
             return f"{_words(error)} (to serve it read-only, add ',ro')"
         return _words(error)
@@ -119,7 +120,9 @@ class FileStore(DescriptorStore):
             fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise self._fail("locked: another target, another LUN or a virtual machine has it open") from error
+                raise self._fail(
+                    f"locked: another target, another LUN or a virtual machine has it open, {_DEAD}"
+                ) from error
             self.warnings.append(f"{self._path}: cannot be locked ({_words(error)}); nothing keeps others away")
 
     def _measure(self, spec: StoreSpec) -> None:
