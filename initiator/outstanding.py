@@ -78,7 +78,8 @@ class Outstanding(Generic[SentT]):
         """From now on it is outstanding. Before it is sent, for its completion may be quick."""
         with self._lock:
             self._pending[number] = request
-            self._due = min(self._due, request.deadline)
+            if request.deadline < self._due:
+                self._due = request.deadline
 
     def forget(self, number: int) -> None:
         """It was not sent."""
@@ -106,12 +107,12 @@ class Outstanding(Generic[SentT]):
 
     def wait(self, missing: int, seconds: float) -> None:
         """Takes completions of all channels; waits for `missing` of them, at most `seconds` or until one is late."""
-        seconds = min(seconds, SLICE_SECONDS, self.look())
+        ms = math.ceil(min(seconds, SLICE_SECONDS, self.look()) * 1000)
         pending = list(self._pending.values())
         channels = {request.channel: request.link for request in pending}
-        alone = len(channels) == 1
-        ms = math.ceil(seconds * 1000) if alone else min(math.ceil(seconds * 1000), TURN_MS)
-        need = min(BATCH, missing, len(pending)) if alone else min(1, missing)
+        need = min(BATCH, missing, len(pending))
+        if len(channels) > 1:
+            ms, need = min(ms, TURN_MS), min(1, missing)
         for channel, link in channels.items():
             self.collect(link, channel, need, ms)
 
@@ -128,10 +129,11 @@ class Outstanding(Generic[SentT]):
     def _take(self, channel: Native, minimum: int, ms: int) -> int:
         completions = ffi.new("struct vi_completion[]", BATCH)
         n = int(lib.vi_reap(channel.c, completions, BATCH, minimum, ms))
-        for i in range(n):
-            number = int(completions[i].cookie)
+        if n > 0:
             with self._lock:  # pending or ended, for whoever looks under the lock
-                self.ended(number, self._pending.pop(number), completions[i])
+                for i in range(n):
+                    number = int(completions[i].cookie)
+                    self.ended(number, self._pending.pop(number), completions[i])
         return n
 
     def take_all(self, channel: Native) -> None:
