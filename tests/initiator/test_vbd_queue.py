@@ -144,6 +144,13 @@ def test_each_of_32_ends_once(replaceable, how, options):
         assert sorted(found) == list(range(DEPTH))
         assert [done.error for done in found.values()] == [None] * DEPTH
         assert is_there(vbd, 2)
+        # Nothing of the old memory is in use: twice as many at once would meet in it.
+        write_many(vbd, 3, 2 * DEPTH)
+        reaped(vbd, 2 * DEPTH)
+        for k in range(2 * DEPTH):
+            vbd.submit(READ, k, data_in=512, cookie=k)
+        found = reaped(vbd, 2 * DEPTH)
+        assert [found[k].data_in for k in range(2 * DEPTH)] == [stamp(k, 3) for k in range(2 * DEPTH)]
         assert vbd.stats()["outstanding"] == 0
 
 
