@@ -36,7 +36,9 @@ static void add_device(const struct world_config *config)
     uint32_t rotates = config->lu_flags & WORLD_ROTATES;
     world.sched = -1;
     if (config->engine & WORLD_SCHEDULED) {
-        world.sched_config = (struct vt_sched_config){ 1u + (config->request_limit >> 5), rotates != 0, 10000, 0, 1 };
+        world.sched_config = (struct vt_sched_config){ .depth = 1u + (config->request_limit >> 5), .rotational = rotates != 0,
+                                                        .quantum_us = 10000, .idle_us = config->misc & 1 ? 2000 : 0,
+                                                        .seed = 1 };
         world.sched = vt_sched_add(world.target, &world.sched_config);
         PROMISE(world.sched >= 0, "no scheduler: %d", world.sched);
         for (uint32_t lun = LUN_SHARED; lun <= LUN_BIG_BLOCKS; lun += LUN_BIG_BLOCKS - LUN_SHARED)
