@@ -129,12 +129,15 @@ class Link:
         if self._text().decode(errors="replace") != self._stamp:
             log.error("the preloaded library was built from other sources; run 'make setup'")
             raise OSError(errno.ELIBACC, "stamp")
-        self._window = Window(int(lib.DOOR_WINDOW_FIRST))
+        self._replace_window(int(lib.DOOR_WINDOW_FIRST))
 
     def window(self, q: Any, a: Any) -> None:
         nbytes = int(q.nbytes)
         if not 0 < nbytes <= lib.DOOR_WINDOW_MAX or nbytes % PAGE:
             raise OSError(errno.ENOMEM, f"a window of {nbytes} bytes")
+        self._replace_window(nbytes)
+
+    def _replace_window(self, nbytes: int) -> None:
         old, self._window = self._window, Window(nbytes)
         if old is not None:
             old.close()

@@ -58,9 +58,9 @@ def _say(sock: socket.socket, kind: int, body: bytes) -> None:
 @target("answers-on-the-bus", BusError, RemoteProtocolError, mutate=of_items, weight=2)
 def answers_on_the_bus(data: bytes) -> None:
     """The initiator asks for what it needs and gets the input for an answer; nothing of it stays open."""
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     ours.setblocking(False)
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     with theirs:
         theirs.setblocking(False)
         with contextlib.suppress(OSError):

@@ -4,9 +4,11 @@
 Knows how a command is run without rings (`fake_device`), and what holds for every answer; knows no command.
 """
 
+from random import Random
+
 from fake_device import FakeDevice, FakePort
 
-from fuzz.python.mutation import Reader, of_items
+from fuzz.python.mutation import Reader, item, of_items
 from fuzz.python.registry import target
 from target.commands import Background, execute
 from target.lu import MAX_SENSE_NBYTES
@@ -23,7 +25,27 @@ Its body is the size of the CDB (1 byte), the CDB, and data-out."""
 SMALL_NBYTES = 20
 
 
-@target("commands", mutate=of_items, weight=4)
+def of_commands(data: bytes, rng: Random) -> bytes:
+    """Sometimes a parameter list is cut, and every field of its CDB that holds its length says so."""
+    if rng.random() < 0.7:
+        return of_items(data, rng)
+    found = list(Reader(data).items(1000))
+    lists = [at for at, (_, body) in enumerate(found) if body and len(body) > 1 + body[0]]
+    if not lists:
+        return of_items(data, rng)
+    at = rng.choice(lists)
+    kind, body = found[at]
+    cdb, out = bytearray(body[1 : 1 + body[0]]), body[1 + body[0] :]
+    nbytes = rng.randrange(min(len(out), rng.choice((12, 64, 1 << 16))))
+    for size in (4, 2, 1):
+        for place in range(1, len(cdb) - size):
+            if int.from_bytes(cdb[place : place + size]) == len(out):
+                cdb[place : place + size] = nbytes.to_bytes(size)
+    found[at] = kind, bytes((len(cdb),)) + bytes(cdb) + out[:nbytes]
+    return b"".join(item(kind, body) for kind, body in found)
+
+
+@target("commands", mutate=of_commands, weight=4)
 def commands(data: bytes) -> None:
     """Each ends, with a status that is one and sense data where it belongs; no lock and no thread is left."""
     device = FakeDevice(*UNITS)

@@ -118,6 +118,7 @@ def understood(content: bytes) -> bool:
 # ---- what users write ----
 
 WORDS = (
+    "[lun]\n", "lun = 5\n", "lun = [5]\n",
     "[[lun]]\n", "number = 0\n", "store = 'mem:1M'\n", "path = 'x'\n", "size = '1G'\n", "fault = ['sense=3/11/00']\n",
     "=", "{", "listen = 'x'\n", "workers = 4\n", "initiators = ['00*', 'ff']\n", "'''", "[", "]", "true", "1e9", "-1",
     "99999999999999999999", "1979-05-27", "\\u0000", "\x00", "0=mem:1M", ",", "ro=", "bs=512", "fault=", "read",

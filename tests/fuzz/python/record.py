@@ -28,6 +28,7 @@ from initiator.door.server import Link
 from initiator.errors import InitiatorError
 from initiator.hba import ReverseRing
 from initiator.lun import Lun
+from initiator.native import lib
 from initiator.vbd import Vbd
 from target import pcap, worker
 from target.journal import Record
@@ -38,6 +39,7 @@ from vscsi.bus.local_initiator import InitiatorConnection
 from vscsi.bus.local_target import TargetConnection
 from vscsi.bus.memory import PAGE, RESERVED
 from vscsi.pcapfile import PcapFile
+from vscsi.scsi import sense
 
 LONGEST_NBYTES = 600
 """Of one recorded body; what is longer is cut."""
@@ -221,6 +223,9 @@ def command_lines(target: Target) -> None:
         for number, words in enumerate(programs.COMMANDS):
             in_process.call("--socket", target.path, "--lun", 0, *words.replace("FILE", str(programs.FILE)).split())
             answered_as("programs", bytes((number,)) + (1 << 20).to_bytes(4, "little"))
+            if "SWP=1" in words:  # else nothing is written any more
+                in_process.call("--socket", target.path, "--lun", 0, "modes", "--set", "SWP=0", "--save")
+                EARS.items.clear()
         for words in MORE:
             in_process.call("--socket", target.path, *words.split())
             EARS.cut()
@@ -265,7 +270,10 @@ def doors(target: Target) -> None:
     hello = item(0, b"")  # its stamp is another each time
     for at in range(1, len(found), 6):
         EARS.whole("door", b"".join([hello, *found[1:3], *found[at : at + 6]]))
+    nothing = bytes(len(door.FIELDS))
+    opened = item(lib.DOOR_HELLO, nothing + door.STAMP.encode()) + item(lib.DOOR_OPEN, nothing + b"/dev/vscsi0b")
     for operation in range(1, 15):
+        EARS.whole("door", opened + item(operation, nothing) + item(operation, bytes((2,)) * len(door.FIELDS)))
         fields = bytes((5,)) * len(door.FIELDS)
         EARS.whole(
             "door",
@@ -290,6 +298,7 @@ QUESTIONS: tuple[list[dict[str, Any]], ...] = (
 def texts() -> None:
     """What users write."""
     EARS.whole("configuration", b"t" + (ROOT / "docs" / "vscsi-target.toml").read_bytes())
+    EARS.whole("configuration", b"tworkers = 4\n")
     EARS.whole("configuration", b"t[[lun]]\nnumber = 0\nstore = 'mem:1M'\nro = true\ninitiators = ['00*']\n")
     for text in (
         "0=disk.img,size=1G,bs=4096,cache=wt",
@@ -311,6 +320,7 @@ def texts() -> None:
         said = json.dumps(body).encode()
         welcome = item(bus.JSON, json.dumps({"op": "welcome", "version": 1, "domid": 1}).encode())
         EARS.whole("answers-on-the-bus", welcome + item(kind, b"\1\6" * (kind == bus.DESCRIPTORS) + said))
+    EARS.whole("pages", sense.INVALID_FIELD_IN_CDB.at(2, 3).encode(descriptor=True))
     record = Record(512, b"n" * 512, bytes(512)).encode()
     EARS.whole("documents", bytes((files.DOCUMENTS.index("atomic.journal"),)) + record)
 
