@@ -6,7 +6,7 @@
  */
 #include <errno.h>
 
-#include "core.h"
+#include "path.h"
 
 enum { HEAD = offsetof(struct blkif_request, seg), ONE_OP = 16 };
 
@@ -55,16 +55,16 @@ static const struct op_row *data_row(const struct vt_task *task)
 
 /* ---- responses ---- */
 
-static void write_response(struct vt_task *task, int16_t status)
+VT_INLINE void write_response(struct vt_task *task, int16_t status)
 {
     /* To an indirect request Xen's back ends echo the READ or WRITE in it, and its front ends insist. */
     uint8_t operation = task->operation == BLKIF_OP_INDIRECT ? task->iu.indirect.indirect_op : task->operation;
     _Alignas(8) struct blkif_response response = { .id = task->iu.blkif.id, .operation = operation,
                                                    .status = status };
-    vt_channel_write(task->channel, &response, sizeof response);
+    vt_channel_put(task->channel, &response, sizeof response);
 }
 
-static void blkif_finish(struct vt_task *task)
+VT_INLINE void blkif_finish(struct vt_task *task)
 {
     bool failed = task->blkif_status == BLKIF_RSP_OKAY && task->result.status;
     write_response(task, failed ? BLKIF_RSP_ERROR : task->blkif_status);
@@ -81,7 +81,7 @@ static void end_with(struct vt_task *task, int16_t status)
     vt_task_end(task);
 }
 
-static void blkif_media_done(struct vt_task *task, int error, uint8_t step)
+VT_INLINE void blkif_media_done(struct vt_task *task, int error, uint8_t step)
 {
     (void)step;
     if (error < 0)
@@ -90,7 +90,7 @@ static void blkif_media_done(struct vt_task *task, int error, uint8_t step)
 
 /* ---- segments ---- */
 
-static uint32_t segment_nbytes(const struct blkif_segment *s)
+VT_INLINE uint32_t segment_nbytes(const struct blkif_segment *s)
 {
     return (uint32_t)(s->last_sect - s->first_sect + 1) * VSCSI_SECTOR_SIZE;
 }
@@ -113,6 +113,14 @@ static int fetch_indirect(struct vt_task *task, struct blkif_segment *list)
     return r->nr_segments;
 }
 
+VT_INLINE int add_segment(struct vt_task *task, struct vt_buffer *b, const struct blkif_segment *s)
+{
+    const uint64_t offset = (uint64_t)s->first_sect * VSCSI_SECTOR_SIZE;
+    if (vt_usual(vt_buffer_add_pinned(task, (uint32_t)(b - task->buf), s->gref, offset, segment_nbytes(s))))
+        return 0;
+    return vt_buffer_add(task, b, s->gref, offset, segment_nbytes(s));
+}
+
 /* Maps the request's data buffer: 0, -EAGAIN (no scratch), or an error. Sets nbytes and the buffer. */
 static int map_segments(struct vt_task *task, struct vt_buffer *b, uint32_t block_nbytes)
 {
@@ -130,7 +138,7 @@ static int map_segments(struct vt_task *task, struct vt_buffer *b, uint32_t bloc
         if (s->last_sect >= BLKIF_SECTORS_PER_PAGE || s->first_sect > s->last_sect || segment_nbytes(s) % block_nbytes)
             rc = -EINVAL;
         else
-            rc = vt_buffer_add(task, b, s->gref, (uint64_t)s->first_sect * VSCSI_SECTOR_SIZE, segment_nbytes(s));
+            rc = add_segment(task, b, s);
     }
     task->nbytes = b->described = b->mapped;
     if (rc < 0)
@@ -147,7 +155,7 @@ static bool in_range(const struct vt_lu *lu, uint64_t sector, uint64_t nbytes)
            sector * VSCSI_SECTOR_SIZE % lu->block_nbytes == 0;
 }
 
-static bool permitted(const struct vt_task *task, const struct op_row *row)
+VT_INLINE bool permitted(const struct vt_task *task, const struct op_row *row)
 {
     struct vt_lu *lu = task->lu;
     bool readonly = task->channel->config.readonly || vscsi_load_relaxed(&lu->write_protect);
@@ -179,7 +187,7 @@ static void start_discard(struct vt_task *task)
     vt_media_start(task);
 }
 
-static void blkif_start(struct vt_task *task)
+VT_INLINE void blkif_start(struct vt_task *task)
 {
     const struct op_row *row = data_row(task);
     struct vt_lu *lu = task->lu;
@@ -209,7 +217,7 @@ static void blkif_start(struct vt_task *task)
     task->fua = task->operation == BLKIF_OP_WRITE_BARRIER;
     task->steps = task->nbytes ? row->steps : row->steps & (uint8_t)~STEP_IO;
     if (vt_sched_pass(task))
-        vt_media_start(task);
+        vt_media_start_as(task, &vt_blkif_ops);
 }
 
 static void blkif_take(struct vt_task *task, const void *slot)
@@ -239,9 +247,9 @@ static void blkif_take(struct vt_task *task, const void *slot)
     }
     task->lu = channel->lu;
     task->attribute = row->attribute;
-    switch (vt_set_enter(task)) {
+    switch (vt_set_enter_as(task, &vt_blkif_ops)) {
     case ENTER_ENABLED:
-        vt_task_start(task);
+        vt_task_start_as(task, &vt_blkif_ops);
         break;
     case ENTER_DORMANT:
         break;
@@ -251,6 +259,11 @@ static void blkif_take(struct vt_task *task, const void *slot)
     }
 }
 
+static void blkif_io_ended(struct vt_task *task)
+{
+    vt_media_ended_as(task, &vt_blkif_ops);
+}
+
 const struct vt_protocol_ops vt_blkif_ops = {
     .slot_nbytes = VSCSI_BLKIF_SLOT,
     .take = blkif_take,
@@ -258,4 +271,5 @@ const struct vt_protocol_ops vt_blkif_ops = {
     .finish = blkif_finish,
     .abort_reply = blkif_abort_reply,
     .media_done = blkif_media_done,
+    .io_ended = blkif_io_ended,
 };

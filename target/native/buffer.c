@@ -7,20 +7,22 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "core.h"
+#include "path.h"
 
-void vt_buffer_reset(struct vt_buffer *b, bool write)
+/* Data-in: the target writes into it. */
+static bool is_written(const struct vt_task *task, const struct vt_buffer *b)
 {
-    b->described = b->mapped = 0;
-    b->iov = b->inline_iov;
-    b->runs = b->inline_runs;
-    b->iovcnt = b->nruns = b->pages = 0;
-    b->write = write;
-    b->scratch = NULL;
+    return b == &task->buf[BUF_IN];
 }
 
-static int borrow_scratch(struct vt_loop *loop, struct vt_buffer *b)
+static struct vt_run *runs_of(struct vt_task *task, struct vt_buffer *b)
 {
+    return b->scratch ? b->scratch->runs : task->runs[b - task->buf];
+}
+
+static int borrow_scratch(struct vt_task *task, struct vt_buffer *b)
+{
+    struct vt_loop *loop = task->channel->loop;
     struct vt_scratch *s = loop->scratch;
     if (s) {
         loop->scratch = s->next;
@@ -32,19 +34,18 @@ static int borrow_scratch(struct vt_loop *loop, struct vt_buffer *b)
             return loop->scratch_made ? -EAGAIN : -ENOMEM;
         loop->scratch_made++;
     }
-    memcpy(s->iov, b->inline_iov, b->iovcnt * sizeof *s->iov);
-    memcpy(s->runs, b->inline_runs, b->nruns * sizeof *s->runs);
+    memcpy(s->iov, b->iov, b->iovcnt * sizeof *s->iov);
+    memcpy(s->runs, runs_of(task, b), b->nruns * sizeof *s->runs);
     b->iov = s->iov;
-    b->runs = s->runs;
     b->scratch = s;
     return 0;
 }
 
 /* Room for one more iovec and one more run. */
-static int make_room(struct vt_loop *loop, struct vt_buffer *b)
+static int make_room(struct vt_task *task, struct vt_buffer *b)
 {
     if (!b->scratch)
-        return b->iovcnt < VT_INLINE_IOV && b->nruns < VT_INLINE_IOV ? 0 : borrow_scratch(loop, b);
+        return b->iovcnt < VT_INLINE_IOV && b->nruns < VT_INLINE_IOV ? 0 : borrow_scratch(task, b);
     return b->iovcnt < VT_MAX_PAGES && b->nruns < VT_MAX_DESCRIPTORS ? 0 : -EINVAL;
 }
 
@@ -68,43 +69,39 @@ static void append(struct vt_buffer *b, uint8_t *address, size_t nbytes)
 int vt_buffer_add(struct vt_task *task, struct vt_buffer *b, uint32_t gref, uint64_t offset, uint64_t nbytes)
 {
     struct vt_channel *channel = task->channel;
-    if (channel->persistent && b->iovcnt == 0 && offset < VSCSI_PAGE_SIZE && nbytes <= VSCSI_PAGE_SIZE - offset && nbytes) {
-        /* The whole buffer of a small command, in a page that was mapped before. */
-        uint8_t *page = vscsi_mapper_pinned(channel->mapper, gref, b->write);
-        if (page) {
-            b->iov[0] = (struct iovec){ page + offset, nbytes };
-            b->iovcnt = b->pages = 1;
-            b->mapped = nbytes;
-            return 0;
-        }
-    }
+    if (vt_buffer_add_pinned(task, (uint32_t)(b - task->buf), gref, offset, nbytes))
+        return 0;
+    if (!b->scratch)
+        b->iov = task->iov[b - task->buf];
     if (nbytes == 0)
         return 0;
+    task->holds = true;
     if (offset + nbytes < offset || nbytes > VSCSI_MAX_TRANSFER || b->mapped + nbytes > VSCSI_MAX_TRANSFER)
         return -EINVAL;
     uint64_t page = offset >> VSCSI_PAGE_SHIFT;
     uint64_t last = (offset + nbytes - 1) >> VSCSI_PAGE_SHIFT;
     if (gref + last > UINT32_MAX)
         return -ERANGE;
-    int rc = make_room(channel->loop, b);
+    int rc = make_room(task, b);
     if (rc < 0)
         return rc;
     uint32_t run = b->nruns;
     if (!channel->persistent)
-        b->runs[b->nruns++] = (struct vt_run){ gref + (uint32_t)page, 0 };
+        runs_of(task, b)[b->nruns++] = (struct vt_run){ gref + (uint32_t)page, 0 };
     size_t start = offset & (VSCSI_PAGE_SIZE - 1);
     for (; page <= last; page++) {
         uint8_t *address;
-        rc = b->iovcnt < VT_INLINE_IOV || b->scratch ? 0 : borrow_scratch(channel->loop, b);
+        rc = b->iovcnt < VT_INLINE_IOV || b->scratch ? 0 : borrow_scratch(task, b);
         if (rc == 0 && b->iovcnt == VT_MAX_PAGES)
             rc = -EINVAL;
         if (rc < 0)
             return rc;
-        rc = vscsi_mapper_map(channel->mapper, gref + (uint32_t)page, b->write, channel->persistent, &address);
+        rc = vscsi_mapper_map(channel->mapper, gref + (uint32_t)page, is_written(task, b), channel->persistent,
+                              &address);
         if (rc < 0)
             return rc;
         if (!channel->persistent)
-            b->runs[run].pages++;
+            runs_of(task, b)[run].pages++;
         b->pages++;
         size_t take = VSCSI_PAGE_SIZE - start;
         if (take > nbytes)
@@ -119,9 +116,10 @@ int vt_buffer_add(struct vt_task *task, struct vt_buffer *b, uint32_t gref, uint
 void vt_buffer_unmap(struct vt_task *task, struct vt_buffer *b)
 {
     struct vt_channel *channel = task->channel;
+    const struct vt_run *runs = runs_of(task, b);
     for (uint32_t i = 0; i < b->nruns; i++)
-        for (uint32_t k = 0; k < b->runs[i].pages; k++)
-            vscsi_mapper_unmap(channel->mapper, b->runs[i].gref + k, b->write, channel->persistent);
+        for (uint32_t k = 0; k < runs[i].pages; k++)
+            vscsi_mapper_unmap(channel->mapper, runs[i].gref + k, is_written(task, b), channel->persistent);
     if (b->scratch) {
         struct vt_loop *loop = channel->loop;
         b->scratch->next = loop->scratch;
@@ -129,10 +127,15 @@ void vt_buffer_unmap(struct vt_task *task, struct vt_buffer *b)
         loop->retry |= loop->scratch_wait != NULL;
         b->scratch = NULL;
     }
-    b->iov = b->inline_iov;
-    b->runs = b->inline_runs;
     b->iovcnt = b->nruns = b->pages = 0;
     b->mapped = 0;
+}
+
+void vt_buffers_release(struct vt_task *task)
+{
+    for (int direction = BUF_OUT; direction <= BUF_IN; direction++)
+        if (task->buf[direction].nruns || task->buf[direction].scratch)
+            vt_buffer_unmap(task, &task->buf[direction]);
 }
 
 int vt_copy_granted(struct vt_channel *channel, uint32_t gref, uint64_t offset, void *to, uint64_t nbytes)

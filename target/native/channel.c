@@ -7,11 +7,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "core.h"
 #include "event.h"
 #include "load.h"
+#include "path.h"
 #include "spin.h"
-#include "tap.h"
 
 enum { PUBLISH_NBYTES = 131072 };   /* copied in a pass: the initiator need not wait for its end */
 enum { SPURIOUS_FREE = 16, QUIET_FIRST_NS = 20000, QUIET_LAST_SHIFT = 10 };
@@ -77,6 +76,18 @@ static void hang_up(struct vt_channel *channel)
 
 /* ---- requests ---- */
 
+typedef uint64_t __attribute__((vector_size(16), may_alias)) zeros;
+
+/* Two words a store: what the compiler makes of memset here takes longer to begin than all of it. */
+static inline void make_new(struct vt_task *task)
+{
+    zeros *at = (zeros *)(void *)&task->lu;
+    _Static_assert(offsetof(struct vt_task, lu) % sizeof *at == 0, "whole stores");
+#pragma GCC unroll 16
+    for (size_t offset = offsetof(struct vt_task, lu); offset < offsetof(struct vt_task, result.sense);)
+        *at++ = (zeros){ 0 }, offset += sizeof *at;
+}
+
 static struct vt_task *new_task(struct vt_channel *channel)
 {
     struct vt_task *task = channel->free_tasks;
@@ -89,40 +100,12 @@ static struct vt_task *new_task(struct vt_channel *channel)
     channel->free_tasks = task->q_next;
     channel->in_flight++;
     task->q_next = NULL;
-    task->lu = NULL;
-    task->row = NULL;
     task->nexus = channel->nexus;
-    task->in_set = task->in_flight = task->cancelled = task->fua = task->discard = false;
-    task->tell_aborted = false;
-    task->steps = task->step = 0;
-    task->op = task->ask = VT_OP_SLOW;
-    task->nbytes = 0;
-    task->attention = 0;
     task->response_code = -1;
-    task->blkif_status = BLKIF_RSP_OKAY;
-    task->result.sense_nbytes = 0;
-    task->result.status = 0;
-    task->result.data_out_nbytes = task->result.data_in_nbytes = 0;
+    make_new(task);
     atomic_store_explicit(&task->aborted, false, memory_order_relaxed);
     atomic_store_explicit(&task->state, TASK_RUNNING, memory_order_relaxed);
-    vt_buffer_reset(&task->buf[BUF_OUT], false);
-    vt_buffer_reset(&task->buf[BUF_IN], true);
     return task;
-}
-
-void vt_task_release(struct vt_task *task)
-{
-    struct vt_channel *channel = task->channel;
-    atomic_store_explicit(&task->state, TASK_FREE, memory_order_relaxed);
-    atomic_store_explicit(&task->id, 0, memory_order_relaxed);
-    task->q_next = channel->free_tasks;
-    channel->free_tasks = task;
-    channel->in_flight--;
-    vscsi_store_relaxed(&channel->stats.outstanding, channel->in_flight);
-    /* Whoever waits for this answer may have added requests without a kick: look again before sleeping. */
-    vt_channel_activate(channel);
-    if (channel->in_flight == 0)
-        vt_channel_mark_dirty(channel);
 }
 
 /* A kick without a request behind it costs us two system calls: take fewer of them, the more there were. */
@@ -233,15 +216,7 @@ void vt_channel_event(struct vt_channel *channel)
 
 void vt_channel_write(struct vt_channel *channel, const void *response, uint32_t nbytes)
 {
-    if (channel->ring_broken)
-        return;
-    void *slot = vscsi_back_next_response(&channel->ring);
-    if (!slot)
-        return;
-    vt_tap_response(channel, response, nbytes);
-    vscsi_slot_write(slot, response, nbytes);
-    vt_bump(&channel->stats.responses, 1);
-    vt_channel_mark_dirty(channel);
+    vt_channel_put(channel, response, nbytes);
 }
 
 static void leave_loop(struct vt_channel *channel)
@@ -296,6 +271,7 @@ static void adopt(struct vt_channel *channel, const struct vt_letter *letter)
 static void login(struct vt_channel *channel, const struct vt_letter *letter)
 {
     channel->nexus = letter->nexus;
+    channel->seen_lu = NULL;
     channel->request_limit = (uint32_t)letter->value;
     int cold = CHANNEL_COLD;
     channel->counted = atomic_compare_exchange_strong(&channel->state, &cold, CHANNEL_LIVE);

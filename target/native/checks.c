@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "core.h"
+#include "checks.h"
 
 enum { CHECK_CONDITION = 0x02, RESERVATION_CONFLICT = 0x18, VARIABLE_LENGTH = 0x7f };
 
@@ -15,6 +15,24 @@ enum { CHECK_CONDITION = 0x02, RESERVATION_CONFLICT = 0x18, VARIABLE_LENGTH = 0x
 static uint32_t service_action(const uint8_t *cdb)
 {
     return cdb[0] == VARIABLE_LENGTH ? (uint32_t)cdb[8] << 8 | cdb[9] : cdb[1] & 0x1fu;
+}
+
+static void derive(struct vt_row *row)
+{
+    const struct vt_command *facts = &row->facts;
+    const bool optional = facts->flags & VT_CMD_OPTIONAL, longer = facts->cdb_nbytes > 16;
+    for (int i = 0; i < 2; i++)
+        row->forbidden[i] = optional ? 0 : longer ? UINT64_MAX : ~row->usage[i];
+    if (facts->op == VT_OP_SLOW)
+        return;
+    if (facts->lba_nbytes) {
+        row->lba_shift = (uint8_t)(64 - 8 * facts->lba_nbytes);
+        row->lba_mask = facts->lba_nbytes == 3 ? 0x1fffff : UINT64_MAX;
+    }
+    if (facts->length_nbytes) {
+        row->length_shift = (uint8_t)(64 - 8 * facts->length_nbytes);
+        row->length_mask = UINT64_MAX;
+    }
 }
 
 int vt_command_add(struct vt_target *t, const struct vt_command *facts)
@@ -41,6 +59,7 @@ int vt_command_add(struct vt_target *t, const struct vt_command *facts)
     else if (facts->flags & VT_CMD_HAS_SA)
         usage[1] |= 0x1f;
     memcpy(row->usage, usage, sizeof row->usage);
+    derive(row);
     pthread_mutex_lock(&t->control);
     int rc = 0;
     for (struct vt_row *other = atomic_load(&t->rows[facts->opcode]); other; other = atomic_load(&other->next))
@@ -57,11 +76,9 @@ int vt_command_add(struct vt_target *t, const struct vt_command *facts)
     return rc;
 }
 
-const struct vt_row *vt_row_find(struct vt_target *t, const uint8_t *cdb, bool *opcode_known)
+const struct vt_row *vt_row_find_action(const struct vt_row *row, const uint8_t *cdb)
 {
-    const struct vt_row *row = atomic_load_explicit(&t->rows[cdb[0]], memory_order_acquire);
-    *opcode_known = row != NULL;
-    while (row && row->facts.flags & VT_CMD_HAS_SA && row->facts.service_action != service_action(cdb))
+    while (row && row->facts.service_action != service_action(cdb))
         row = atomic_load_explicit(&row->next, memory_order_acquire);
     return row;
 }
@@ -77,21 +94,30 @@ struct vt_lu *vt_lun_find(struct vt_target *t, uint32_t nexus, const uint8_t lun
     return lu && vscsi_load_relaxed(&lu->it[nexus].access) & VT_ACCESS_HIDDEN ? NULL : lu;
 }
 
+struct vt_lu *vt_lun_find_anew(struct vt_task *task, const uint8_t lun[8])
+{
+    struct vt_channel *channel = task->channel;
+    memcpy(&channel->seen_lun, lun, sizeof channel->seen_lun);
+    channel->seen_lu = vt_lun_find(channel->target, task->nexus, lun);
+    return channel->seen_lu;
+}
+
 /* ---- the checks ---- */
 
-static bool fail(struct vt_cause *cause, uint8_t *status, uint32_t code)
+bool vt_fail(struct vt_cause *cause, uint8_t *status, uint32_t code)
 {
     *status = CHECK_CONDITION;
-    cause->code = code;
+    *cause = (struct vt_cause){ .code = code, .bit = 8 };
     return false;
 }
 
-static bool fail_field(struct vt_cause *cause, uint8_t *status, uint32_t byte, uint32_t bit)
+bool vt_fail_field(struct vt_cause *cause, uint8_t *status, uint32_t byte, uint32_t bit)
 {
+    vt_fail(cause, status, VT_SENSE_INVALID_FIELD_IN_CDB);
     cause->has_field = true;
     cause->byte = (uint16_t)byte;
     cause->bit = (uint8_t)bit;
-    return fail(cause, status, VT_SENSE_INVALID_FIELD_IN_CDB);
+    return false;
 }
 
 static bool check_attribute(const struct vt_task *task, struct vt_cause *cause, uint8_t *status)
@@ -99,7 +125,7 @@ static bool check_attribute(const struct vt_task *task, struct vt_cause *cause, 
     uint8_t attribute = task->iu.cmd.task_attr & 7;
     /* Without an ACA condition the ACA attribute is as wrong as one that does not exist; it has entered as SIMPLE. */
     bool exists = attribute <= SRP_TSK_ORDERED || (attribute == task->attribute && task->lu);
-    return exists ? true : fail(cause, status, VT_SENSE_INVALID_MESSAGE_ERROR);
+    return exists ? true : vt_fail(cause, status, VT_SENSE_INVALID_MESSAGE_ERROR);
 }
 
 /* Unit attention and reservation: the slow half, entered only when there is something to look at. */
@@ -119,7 +145,7 @@ static bool check_nexus(struct vt_task *task, struct vt_cause *cause, uint8_t *s
         task->attention = vt_ua_pop(lu, task->nexus);
     vt_lock_give(&lu->lock);
     if (ua)
-        return fail(cause, status, 0x060000 | ua);
+        return vt_fail(cause, status, 0x060000 | ua);
     if (denied)
         *status = RESERVATION_CONFLICT;
     return !denied;
@@ -130,15 +156,8 @@ static bool check_usage(const struct vt_task *task, struct vt_cause *cause, uint
     const struct vt_row *row = task->row;
     const uint8_t *cdb = vt_cdb(task);
     if (row->facts.cdb_nbytes > task->cdb_nbytes)
-        return fail_field(cause, status, cdb[0] == VARIABLE_LENGTH ? 7 : 0, 8);
+        return vt_fail_field(cause, status, cdb[0] == VARIABLE_LENGTH ? 7 : 0, 8);
     uint64_t words[4] = { 0 }, bad = 0;
-    if (row->facts.cdb_nbytes <= 16) {
-        /* A CDB has 16 bytes at least here, and those behind a shorter one are all free in its map. */
-        memcpy(words, cdb, 16);
-        if (__builtin_expect(!((words[0] & ~row->usage[0]) | (words[1] & ~row->usage[1])), 1))
-            return true;
-    }
-    memset(words, 0, sizeof words);
     memcpy(words, cdb, row->facts.cdb_nbytes);
     for (int i = 0; i < 4; i++)
         bad |= words[i] &= ~row->usage[i];
@@ -148,7 +167,7 @@ static bool check_usage(const struct vt_task *task, struct vt_cause *cause, uint
     uint32_t at = 0;
     while (!bytes[at])
         at++;
-    return fail_field(cause, status, at, 31u - (uint32_t)__builtin_clz(bytes[at]));
+    return vt_fail_field(cause, status, at, 31u - (uint32_t)__builtin_clz(bytes[at]));
 }
 
 static bool check_ready(const struct vt_task *task, struct vt_cause *cause, uint8_t *status)
@@ -157,50 +176,24 @@ static bool check_ready(const struct vt_task *task, struct vt_cause *cause, uint
     uint32_t flags = task->row->facts.flags;
     uint32_t operation = vscsi_load_relaxed(&lu->operation);
     if (operation && !(flags & VT_CMD_DURING_OPERATION)) {
+        vt_fail(cause, status, operation);
         cause->has_progress = true;
         cause->progress = (uint16_t)vscsi_load_relaxed(&lu->progress);
-        return fail(cause, status, operation);
+        return false;
     }
     if (!(flags & VT_CMD_NEEDS_READY))
         return true;
     uint32_t state = vscsi_load_relaxed(&lu->state_sense);
     if (state)
-        return fail(cause, status, state);
-    return vscsi_load_relaxed(&lu->fenced) ? fail(cause, status, VT_SENSE_LOGICAL_UNIT_NOT_READY) : true;
+        return vt_fail(cause, status, state);
+    return vscsi_load_relaxed(&lu->fenced) ? vt_fail(cause, status, VT_SENSE_LOGICAL_UNIT_NOT_READY) : true;
 }
 
-static bool check_media(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
+/* Those that need nothing but what stands here already. */
+bool vt_checks_closely(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
 {
     const struct vt_command *facts = &task->row->facts;
     struct vt_lu *lu = task->lu;
-    const uint8_t *cdb = vt_cdb(task);
-    task->lba = vscsi_get_be(cdb + facts->lba_offset, facts->lba_nbytes);
-    if (facts->lba_nbytes == 3)
-        task->lba &= 0x1fffff;
-    task->blocks = vscsi_get_be(cdb + facts->length_offset, facts->length_nbytes);
-    if (task->blocks == 0 && facts->flags & VT_CMD_ZERO_IS_256)
-        task->blocks = 256;
-    task->fua = cdb[1] & facts->fua_mask;
-    uint64_t capacity = vscsi_load64_relaxed(&lu->blocks);
-    if (task->lba > capacity || task->blocks > capacity - task->lba)
-        return fail(cause, status, VT_SENSE_LBA_OUT_OF_RANGE);
-    task->offset = task->lba * lu->block_nbytes;
-    task->nbytes = 0;
-    if (facts->op == VT_OP_SYNC)
-        return true;
-    if (task->blocks > vscsi_load_relaxed(&lu->max_transfer_blocks))
-        return fail_field(cause, status, facts->length_offset, 7);
-    task->nbytes = task->blocks * lu->block_nbytes;
-    return true;
-}
-
-bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
-{
-    const struct vt_command *facts = &task->row->facts;
-    struct vt_lu *lu = task->lu;
-    cause->code = 0;
-    cause->has_information = cause->has_field = cause->has_progress = false;
-    cause->bit = 8;
     if (!check_attribute(task, cause, status))
         return false;
     if (!lu)
@@ -217,14 +210,7 @@ bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status)
         if (!protect && vscsi_load_relaxed(&it->access) & VT_ACCESS_READONLY)
             protect = VT_SENSE_WRITE_PROTECTED;
         if (protect)
-            return fail(cause, status, protect);
+            return vt_fail(cause, status, protect);
     }
-    task->op = facts->op;
-    if (facts->op == VT_OP_SLOW)
-        return true;
-    if (!check_media(task, cause, status))
-        return false;
-    if (vscsi_load_relaxed(&lu->flags) & (VT_LU_PROTECTED | VT_LU_FAULTS) || vt_cdb(task)[1] & facts->escape_mask)
-        task->op = VT_OP_SLOW;
     return true;
 }

@@ -36,9 +36,12 @@ static int attach(struct vt_channel *channel, const struct vt_channel_config *c)
         return -EINVAL;
     /* The peer may have published requests already, but no response has ever been made: both ends begin at 0. */
     vscsi_back_attach(&channel->ring, (struct vscsi_sring *)c->ring, entries, channel->ops->slot_nbytes, 0);
-    channel->tasks = calloc(entries, sizeof *channel->tasks);
-    if (!channel->tasks)
+    /* calloc leaves untouched what nobody has used yet, but knows no alignment. */
+    channel->tasks_memory = calloc(entries + 1, sizeof *channel->tasks);
+    if (!channel->tasks_memory)
         return -ENOMEM;
+    const uintptr_t last = (uintptr_t)channel->tasks_memory + VT_CACHE_LINE - 1;
+    channel->tasks = (struct vt_task *)(last - last % VT_CACHE_LINE);
     channel->nr_tasks = entries;
     channel->event_fd = fcntl(c->event_fd, F_DUPFD_CLOEXEC, 3);
     return channel->event_fd < 0 ? -errno : 0;
@@ -58,7 +61,7 @@ void vt_channel_free(struct vt_channel *channel)
     if (channel->event_fd >= 0)
         close(channel->event_fd);
     vt_slow_part(channel);
-    free(channel->tasks);
+    free(channel->tasks_memory);
     free(channel);
 }
 

@@ -31,6 +31,7 @@ struct vt_protocol_ops {
     void (*abort_reply)(struct vt_task *task);              /* writes the response of an aborted command */
     /* Turns the end of media access into a result. */
     void (*media_done)(struct vt_task *task, int error, uint8_t step);
+    void (*io_ended)(struct vt_task *task);                 /* vt_media_ended_as */
 };
 
 struct vt_channel {
@@ -39,12 +40,14 @@ struct vt_channel {
     const struct vt_protocol_ops *ops;
     struct vscsi_mapper *mapper;
     struct vt_lu *lu;       /* blkif */
-    struct wq_owner *slow;  /* what its connection has at Python's workers */
-    struct vt_channel_config config;
-    uint32_t id;
+    uint64_t seen_lun;      /* SRP: what the last command named so, as it stands in the IU */
+    struct vt_lu *seen_lu;
+    struct vscsi_back_ring ring;
+    struct vt_task *free_tasks;
+    uint32_t in_flight;     /* tasks that are neither free nor cold */
+    uint32_t request_limit;
     uint32_t nexus;
     _Atomic int state;
-    int event_fd;
     bool persistent;
     bool ring_broken;
     bool active;            /* in the loop's list of channels to look at */
@@ -55,24 +58,25 @@ struct vt_channel {
     bool logged_in;         /* under the control lock, as the next */
     bool stop_asked;
     bool kicked;            /* since the last look at the ring */
+    struct vt_channel_stats stats;  /* relaxed */
+    struct wq_owner *slow;  /* what its connection has at Python's workers */
+    struct vt_channel_config config;
+    uint32_t id;
+    int event_fd;
     uint32_t spurious;      /* kicks in a row without work behind them */
     uint64_t quiet_until_ns;
-    struct vscsi_back_ring ring;
     uint32_t nr_tasks;
     uint32_t tasks_begun;   /* those behind them have never been used: zeros, and no memory yet */
-    uint32_t in_flight;     /* tasks that are neither free nor cold */
-    uint32_t request_limit;
-    struct vt_task *free_tasks;
     struct vt_task *cold_first;
     struct vt_task *cold_last;
     _Atomic uint32_t cold_count;
     _Atomic uint32_t letters;   /* what still points here: letters not yet opened, the loop's last words */
     struct vt_task *tasks;
+    void *tasks_memory;
     struct vt_channel *next_active;
     struct vt_channel *next_dirty;
     struct vt_event_node error_event;
     struct vt_event_node stopped_event;
-    struct vt_channel_stats stats;  /* relaxed */
 };
 
 /* ---- loops ---- */
@@ -206,28 +210,34 @@ void vt_channel_write(struct vt_channel *channel, const void *response, uint32_t
 void vt_channel_mark_dirty(struct vt_channel *channel);
 void vt_channel_free(struct vt_channel *channel);
 /* Gives a task back whose response has been written (or that gets none). */
-void vt_task_release(struct vt_task *task);
+static inline void vt_task_release(struct vt_task *task)
+{
+    struct vt_channel *channel = task->channel;
+    atomic_store_explicit(&task->state, TASK_FREE, memory_order_relaxed);
+    atomic_store_explicit(&task->id, 0, memory_order_relaxed);
+    task->q_next = channel->free_tasks;
+    channel->free_tasks = task;
+    channel->in_flight--;
+    vscsi_store_relaxed(&channel->stats.outstanding, channel->in_flight);
+    /* Whoever waits for this answer may have added requests without a kick: look again before sleeping. */
+    if (!channel->active)
+        vt_channel_activate(channel);
+    if (channel->in_flight == 0)
+        vt_channel_mark_dirty(channel);
+}
 
 /* buffer.c */
-void vt_buffer_reset(struct vt_buffer *b, bool write);
 int vt_buffer_add(struct vt_task *task, struct vt_buffer *b, uint32_t gref, uint64_t offset, uint64_t nbytes);
 void vt_buffer_unmap(struct vt_task *task, struct vt_buffer *b);
-
-/* At a task's end: pages mapped for good need nothing, and the next command begins with vt_buffer_reset. */
-static inline void vt_buffer_release(struct vt_task *task, struct vt_buffer *b)
-{
-    if (b->nruns || b->scratch)
-        vt_buffer_unmap(task, b);
-}
+/* At the end of a task that holds something; pages mapped for good need nothing. */
+void vt_buffers_release(struct vt_task *task);
 
 /* Copies once from granted pages to private memory. */
 int vt_copy_granted(struct vt_channel *channel, uint32_t gref, uint64_t offset, void *to, uint64_t nbytes);
 
 /* taskset.c */
 enum vt_enter { ENTER_ENABLED, ENTER_DORMANT, ENTER_OVERLAPPED, ENTER_REFUSED, ENTER_GONE };
-enum vt_enter vt_set_enter(struct vt_task *task);
 struct vt_task *vt_set_find(struct vt_lu *lu, uint32_t nexus, uint64_t tag);
-void vt_set_leave(struct vt_task *task);
 void vt_task_start(struct vt_task *task);
 /* Ends a task: response, task set, grants. The result must be complete. */
 void vt_task_end(struct vt_task *task);
@@ -247,8 +257,8 @@ bool vt_order_on_arrival(struct vt_lu *lu, const struct vt_task *task);
 void vt_order_pass(struct vt_lu *lu, void (*enable)(struct vt_lu *, struct vt_task *));
 
 /* aca.c: all under the LU's lock, but for vt_aca_ended and vt_aca_refuses_early */
-enum vt_status { VT_BUSY = 0x08, VT_RESERVATION_CONFLICT = 0x18, VT_TASK_SET_FULL = 0x28, VT_ACA_ACTIVE = 0x30,
-                 VT_TASK_ABORTED = 0x40 };
+enum vt_status { VT_GOOD = 0x00, VT_BUSY = 0x08, VT_RESERVATION_CONFLICT = 0x18, VT_TASK_SET_FULL = 0x28,
+                 VT_ACA_ACTIVE = 0x30, VT_TASK_ABORTED = 0x40 };
 /* The status with which a task may not even enter the task set; 0: it may. */
 uint8_t vt_aca_refusal(struct vt_lu *lu, const struct vt_task *task);
 /* The same for a command that is going to end before it enters. */
@@ -270,45 +280,11 @@ void vt_tmf_quiesced(struct vt_task *task);
 void vt_tmf_visit(struct vt_task *task);
 void vt_tmf_reset_done(struct vt_task *task);
 
-/* srp_buffer.c */
-bool vt_srp_describe_indirect(struct vt_task *task, uint32_t direction, uint32_t count);
-
-/* Bytes of a data buffer descriptor in the IU, by its format; -1: a format we do not know. */
-static inline int vt_srp_descriptor_nbytes(uint32_t format, uint32_t count)
-{
-    const int each = sizeof(struct srp_direct_buf);
-    if (format <= SRP_FMT_DIRECT)
-        return format == SRP_FMT_DIRECT ? each : 0;
-    return format == SRP_FMT_INDIRECT ? (int)sizeof(struct srp_indirect_buf) + (int)count * each : -1;
-}
-
-/* Takes the length that a descriptor claims. False: its counts do not agree. */
-static inline bool vt_srp_describe(struct vt_task *task, uint32_t direction, uint32_t format, uint32_t count)
-{
-    if (format == SRP_FMT_NONE)
-        return true;
-    if (format != SRP_FMT_DIRECT)
-        return vt_srp_describe_indirect(task, direction, count);
-    const uint8_t *at = task->iu.bytes + task->desc_offset[direction];
-    task->buf[direction].described = vscsi_get_be(at + offsetof(struct srp_direct_buf, len), 4);
-    return true;
-}
-
-/* Maps the first `nbytes` of a direction's buffer: 0, -EAGAIN no scratch now, -EINVAL malformed, or a grant's error. */
-int vt_srp_map(struct vt_task *task, uint32_t direction, uint64_t nbytes);
-
 /* srp.c, blkif.c */
 extern const struct vt_protocol_ops vt_srp_ops;
 extern const struct vt_protocol_ops vt_blkif_ops;
 /* SRP_RSP with RSPVALID and this code; the task is then given back. */
 void vt_srp_respond_code(struct vt_task *task, uint8_t code);
-
-/* checks.c */
-const struct vt_row *vt_row_find(struct vt_target *t, const uint8_t *cdb, bool *opcode_known);
-/* SAM's order. False: the command ends with *status, and with sense of *cause if that is CHECK CONDITION. */
-bool vt_checks(struct vt_task *task, struct vt_cause *cause, uint8_t *status);
-/* NULL, too, for an LU that is hidden from this nexus. */
-struct vt_lu *vt_lun_find(struct vt_target *t, uint32_t nexus, const uint8_t lun[8]);
 
 /* sense.c */
 uint8_t vt_sense_build(uint8_t *sense, const struct vt_cause *cause, bool descriptor);
@@ -318,7 +294,10 @@ void vt_result_code(struct vt_task *task, uint32_t code);
 /* media.c */
 void vt_media_start(struct vt_task *task);
 void vt_media_go(struct vt_task *task);
-void vt_media_done(struct vt_task *task);
+static inline void vt_media_done(struct vt_task *task)
+{
+    task->channel->ops->io_ended(task);
+}
 void vt_media_slow_done(struct vt_task *task);
 void vt_media_immed(struct vt_lu *lu, struct vt_loop *loop);
 void vt_media_immed_done(struct vt_lu *lu, struct vt_loop *loop);

@@ -18,9 +18,9 @@
 #include <stdint.h>
 
 struct vt_lock {
-    pthread_mutex_t mutex;
     _Atomic(const void *) gate;     /* whom it is open for */
     _Atomic bool inside;            /* he is; written by him alone */
+    pthread_mutex_t mutex;
     const void *owner;              /* for whom it opens when the last guest leaves; this and the rest: the mutex's */
     uint32_t guests;
     bool shared;                    /* for nobody, and for good */

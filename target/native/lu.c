@@ -66,9 +66,10 @@ static uint8_t bio_flags(const struct vt_target *t, const struct vt_lu_config *c
 
 static struct vt_lu *make(struct vt_target *t, uint32_t index, const struct vt_lu_config *config)
 {
-    struct vt_lu *lu = calloc(1, sizeof *lu);
+    struct vt_lu *lu = aligned_alloc(_Alignof(struct vt_lu), sizeof *lu);
     if (!lu)
         return NULL;
+    memset(lu, 0, sizeof *lu);
     lu->it = calloc(VT_MAX_NEXUSES, sizeof *lu->it);
     if (!lu->it) {
         free(lu);

@@ -6,29 +6,11 @@
  */
 #include <errno.h>
 
-#include "core.h"
+#include "path.h"
 
-static struct bio *prepare(struct vt_task *task, uint8_t kind, uint8_t flags)
-{
-    struct vt_lu *lu = task->lu;
-    struct bio *bio = &task->bio;
-    bio->owner = task;
-    bio->kind = kind;
-    bio->flags = lu->bio_flags | flags;
-    bio->fd = lu->fd;
-    bio->direct_align = lu->direct_align;
-    bio->offset = task->offset;
-    bio->nbytes = 0;
-    bio->iovcnt = 0;
-    bio->error = 0;
-    bio->done = 0;
-    return bio;
-}
-
-/* Counts a write that a later sync must cover: when it begins, and again when it ends. */
 void vt_media_wrote(struct vt_lu *lu)
 {
-    atomic_fetch_add_explicit((_Atomic uint64_t *)&lu->written, 1, memory_order_acq_rel);
+    vt_media_count_write(lu);
 }
 
 /* Something of a durable write that failed may be there. */
@@ -62,11 +44,6 @@ static bool is_dirty(struct vt_lu *lu)
            vscsi_load64_relaxed(&lu->written) != vscsi_load64_relaxed(&lu->synced);
 }
 
-static bool write_is_durable(const struct vt_task *task)
-{
-    return task->fua || !(vscsi_load_relaxed(&task->lu->flags) & VT_LU_WRITE_CACHE);
-}
-
 static bool no_space(int error)
 {
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
@@ -93,67 +70,48 @@ static void note_error(struct vt_lu *lu, int error)
 
 static void conclude(struct vt_task *task, int error)
 {
-    task->channel->ops->media_done(task, error, task->step);
-    vt_task_end(task);
+    vt_media_conclude_as(task, error, task->channel->ops);
 }
 
-/* Begins `task->step`: 0 it runs or has ended at once (*ended), or an error. */
-static int begin_sync(struct vt_task *task, bool *ended)
+/* Begins `task->step`, as all begin_*: enum vt_begun, or an error. */
+static int begin_sync(struct vt_task *task)
 {
     struct vt_lu *lu = task->lu;
-    *ended = true;
     if (vscsi_load_relaxed(&lu->sync_failed))
         return -EIO;
     if (task->step == STEP_SYNC_AFTER && !is_dirty(lu))
-        return 0;
+        return BEGUN_NOTHING;
     task->dirty_seen = vscsi_load64_relaxed(&lu->written);
     task->losable_seen = losable(lu);
-    struct bio *bio = prepare(task, BIO_SYNC, 0);
-    task->in_flight = true;
+    vt_media_prepare(task, BIO_SYNC, 0);
     vt_durable_begin(lu, &task->durable, true, task->channel->loop);
-    *ended = bio_submit(task->channel->loop->engine, bio);
-    return 0;
+    return vt_media_submit(task);
 }
 
-static int begin_io(struct vt_task *task, bool *ended)
+int vt_media_begin_rest(struct vt_task *task, bool durable)
 {
     struct vt_lu *lu = task->lu;
-    const struct vt_buffer *b = &task->buf[task->op == VT_OP_READ ? BUF_IN : BUF_OUT];
-    struct bio *bio;
-    *ended = true;
-    bool durable = false;
-    if (task->op == VT_OP_READ) {
-        bio = prepare(task, BIO_READ, 0);
-    } else {
-        durable = write_is_durable(task);
-        bio = prepare(task, BIO_WRITE, durable ? BIO_DURABLE : 0);
-        if (durable && vscsi_load_relaxed(&lu->sync_failed))
-            return -EIO;
-    }
-    bio->iov = b->iov;
-    bio->iovcnt = b->iovcnt;
-    bio->nbytes = b->mapped;
-    if (bio->nbytes == 0)
-        return 0;
-    if (durable) {
-        count_durable(lu, 1);
-        vt_durable_begin(lu, &task->durable, false, task->channel->loop);
-    } else if (bio->kind == BIO_WRITE) {
-        vt_media_wrote(lu);
-    }
-    task->in_flight = true;
-    *ended = bio_submit(task->channel->loop->engine, bio);
-    return 0;
+    task->bio.done = 0;
+    if (durable && vscsi_load_relaxed(&lu->sync_failed))
+        return -EIO;
+    if (task->bio.nbytes == 0)
+        return BEGUN_NOTHING;
+    count_durable(lu, 1);
+    vt_durable_begin(lu, &task->durable, false, task->channel->loop);
+    return BEGUN_RUNS;
 }
 
-static int begin_discard(struct vt_task *task, bool *ended)
+static int begin_io(struct vt_task *task)
 {
-    struct bio *bio = prepare(task, BIO_DISCARD, 0);
+    return vt_media_begin_io(task);
+}
+
+static int begin_discard(struct vt_task *task)
+{
+    struct bio *bio = vt_media_prepare(task, BIO_DISCARD, 0);
     bio->nbytes = task->nbytes;
-    vt_media_wrote(task->lu);
-    task->in_flight = true;
-    *ended = bio_submit(task->channel->loop->engine, bio);
-    return 0;
+    vt_media_count_write(task->lu);
+    return vt_media_submit(task);
 }
 
 /* The kernel tells of lost data once: whoever synced at the same time was told of a success. */
@@ -170,13 +128,10 @@ static int believe(struct vt_task *task)
     return 0;
 }
 
-enum { WAITS = 1 };
-
 /* The error of the write after all. */
 static int judged(struct vt_task *task)
 {
     int error = task->refused;
-    task->in_flight = false;
     task->refused = 0;
     if (task->bio.error < 0)
         vscsi_store_relaxed(&task->lu->sync_failed, 1);
@@ -192,49 +147,38 @@ static int ask_witness(struct vt_task *task)
 {
     struct vt_lu *lu = task->lu;
     task->refused = task->bio.error;
-    struct bio *bio = prepare(task, BIO_SYNC, 0);
+    struct bio *bio = vt_media_prepare(task, BIO_SYNC, 0);
     bio->fd = (int)vscsi_load_relaxed((uint32_t *)&lu->witness);
-    task->in_flight = task->cancelled = true;   /* it is not to be cancelled: that would tell nothing */
-    return bio_submit(task->channel->loop->engine, bio) ? judged(task) : WAITS;
+    task->cancelled = true;     /* it is not to be cancelled: that would tell nothing */
+    return vt_media_submit(task) == BEGUN_ENDED ? judged(task) : VT_MEDIA_WAITS;
 }
 
-/* What the end of a step's bio means for the LU: 0, an error, or WAITS for what else is being made durable. */
-static int settle(struct vt_task *task)
+int vt_media_settle_rest(struct vt_task *task)
 {
     struct vt_lu *lu = task->lu;
     struct bio *bio = &task->bio;
-    if (!task->in_flight)
-        return 0;
-    if (__builtin_expect(task->refused, 0))
+    const bool synced = bio->kind == BIO_SYNC;
+    if (task->refused)
         return judged(task);
-    task->in_flight = false;
-    bool durable = bio->kind == BIO_SYNC || bio->flags & BIO_DURABLE;
-    if (bio->kind == BIO_SYNC) {
+    if (bio->kind == BIO_DISCARD) {
+        vt_media_count_write(lu);
+        return bio->error;
+    }
+    if (synced) {
         note_error(lu, bio->error);
-    } else if (bio->kind == BIO_READ) {
-        vt_bump(&task->channel->stats.bytes_read, bio->done);
     } else {
-        if (!durable)
-            vt_media_wrote(lu);
-        else if (bio->error < 0)
+        if (bio->error < 0)
             count_failed(lu);
-        if (durable)
-            count_durable(lu, -1);
-        if (bio->kind == BIO_WRITE)
-            vt_bump(&task->channel->stats.bytes_written, bio->done);
-        if (durable && bio->error < 0 && !harmless(bio->error, lu)) {
+        count_durable(lu, -1);
+        vt_bump(&task->channel->stats.bytes_written, bio->done);
+        if (bio->error < 0 && !harmless(bio->error, lu)) {
             if (no_space(bio->error) && vscsi_load_relaxed((uint32_t *)&lu->witness) != UINT32_MAX)
                 return ask_witness(task);
             vscsi_store_relaxed(&lu->sync_failed, 1);
         }
-        /* The write cache was switched off while it ran: whoever did that may have flushed already. */
-        if (bio->kind == BIO_WRITE && !durable && write_is_durable(task))
-            task->steps |= STEP_SYNC_AFTER;
     }
-    if (!durable)
-        return bio->error;
     if (bio->error == 0)
-        return vt_durable_settle(task, bio->kind == BIO_SYNC || has_losable(lu)) ? believe(task) : WAITS;
+        return vt_durable_settle(task, synced || has_losable(lu)) ? believe(task) : VT_MEDIA_WAITS;
     vt_durable_end(lu, &task->durable, task->channel->loop);
     return bio->error;
 }
@@ -244,13 +188,13 @@ static bool begin_slow(struct vt_task *task)
 {
     task->ask = task->step != STEP_IO ? VT_OP_SYNC : task->discard ? VT_OP_DISCARD : task->op;
     if (task->step == STEP_IO && task->op == VT_OP_WRITE)
-        task->fua = write_is_durable(task);
+        task->fua = vt_media_write_is_durable(task);
     return vt_slow_queue(task);
 }
 
 static void next_step(struct vt_task *task)
 {
-    static int (*const begin[])(struct vt_task *, bool *) = {
+    static int (*const begin[])(struct vt_task *) = {
         [STEP_SYNC_BEFORE] = begin_sync, [STEP_IO] = begin_io, [STEP_SYNC_AFTER] = begin_sync,
     };
     while (task->steps) {
@@ -265,14 +209,12 @@ static void next_step(struct vt_task *task)
                 vt_task_end(task);
             return;
         }
-        bool ended;
-        bool discard = task->discard && task->step == STEP_IO;
-        int error = discard ? begin_discard(task, &ended) : begin[task->step](task, &ended);
-        if (error == 0 && !ended)
+        int error = task->discard && task->step == STEP_IO ? begin_discard(task) : begin[task->step](task);
+        if (error == BEGUN_RUNS)
             return;
-        if (error == 0)
-            error = settle(task);
-        if (error == WAITS)
+        if (error == BEGUN_ENDED)
+            error = vt_media_settle(task);
+        if (error == VT_MEDIA_WAITS)
             return;
         if (error < 0) {
             conclude(task, error);
@@ -282,15 +224,15 @@ static void next_step(struct vt_task *task)
     conclude(task, 0);
 }
 
-/* op, offset, nbytes, lba, blocks, fua and steps are set, and the buffer is mapped. */
 void vt_media_start(struct vt_task *task)
 {
-    const uint32_t python = VT_LU_SLOW_STORE | VT_LU_PROTECTED | VT_LU_FAULTS;
-    task->by_python = vscsi_load_relaxed(&task->lu->flags) & (task->discard ? VT_LU_FAULTS : python);
-    if (!vt_range_pass(task))
-        return;
+    vt_media_start_as(task, task->channel->ops);
+}
+
+void vt_media_start_rest(struct vt_task *task)
+{
     bool simulated = atomic_load_explicit(&task->lu->disk, memory_order_relaxed) && !task->by_python;
-    if (__builtin_expect(simulated, 0) && task->steps & STEP_IO)
+    if (simulated && task->steps & STEP_IO)
         vt_disk_wait(task);
     else
         next_step(task);
@@ -302,12 +244,11 @@ void vt_media_go(struct vt_task *task)
     next_step(task);
 }
 
-void vt_media_done(struct vt_task *task)
+void vt_media_go_on(struct vt_task *task, int error)
 {
-    int error = settle(task);
     if (error < 0)
         conclude(task, error);
-    else if (error != WAITS)
+    else if (error != VT_MEDIA_WAITS)
         next_step(task);
 }
 

@@ -23,10 +23,8 @@ static struct extent extent_of(const struct vt_task *task)
     struct extent e = { .known = f->op == VT_OP_READ || f->op == VT_OP_WRITE, .writes = f->op == VT_OP_WRITE };
     if (!e.known)
         return e;
-    e.lba = vscsi_get_be(cdb + f->lba_offset, f->lba_nbytes) & (f->lba_nbytes == 3 ? 0x1fffff : UINT64_MAX);
-    e.blocks = vscsi_get_be(cdb + f->length_offset, f->length_nbytes);
-    if (e.blocks == 0 && f->flags & VT_CMD_ZERO_IS_256)
-        e.blocks = 256;
+    e.lba = vt_row_lba(task->row, cdb);
+    e.blocks = vt_row_blocks(task->row, cdb);
     return e;
 }
 

@@ -1,104 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SRP r16a on the ring: takes SRP_CMD and SRP_TSK_MGMT, writes SRP_RSP; every other IU is
+ * SRP r16a on the ring: takes SRP_CMD and SRP_TSK_MGMT and runs what they ask for; every other IU is
  * Python's. A slot is copied once and only the copy is looked at. Knows IUs; knows no image and no order of commands.
  */
 #include <errno.h>
 
-#include "core.h"
-#include "tap.h"
+#include "checks.h"
+#include "srp_buffer.h"
+#include "srp_reply.h"
 
 /* HEAD: what is copied of every IU at once; a command with one direct descriptor ends there. */
 enum { SLOT = VSCSI_SRP_SLOT, HEAD = sizeof(struct srp_cmd) + sizeof(struct srp_direct_buf) };
-enum { GOOD = 0x00, CHECK_CONDITION = 0x02 };
-
-/* ---- responses ---- */
-
-static uint8_t *begin_response(union vt_iu *r, const struct vt_task *task, uint32_t nbytes, uint8_t flags)
-{
-    memset(r->words, 0, (nbytes + 7) & ~7u);
-    struct srp_rsp *rsp = &r->rsp;
-    rsp->opcode = SRP_RSP;
-    rsp->req_lim_delta = put_be32(1);
-    memcpy(&rsp->tag, &task->iu.cmd.tag, sizeof rsp->tag);
-    rsp->flags = flags;
-    return r->bytes + sizeof *rsp;
-}
-
-/* SOLNT, if the initiator asked to be told of this outcome. */
-static void notify(union vt_iu *r, const struct vt_task *task, bool success)
-{
-    uint8_t asked = task->iu.cmd.sol_not;
-    r->rsp.sol_not = asked & (success ? SRP_SCSOLNT : SRP_UCSOLNT) ? SRP_SOLNT : 0;
-}
-
-static void write_code(struct vt_task *task, uint8_t code)
-{
-    union vt_iu r;
-    const uint32_t nbytes = sizeof(struct srp_rsp) + 4;
-    uint8_t *data = begin_response(&r, task, nbytes, SRP_RSP_RSPVALID);
-    r.rsp.resp_data_len = put_be32(4);
-    data[3] = code;
-    notify(&r, task, code == SRP_RESP_COMPLETE);
-    vt_channel_write(task->channel, r.words, nbytes);
-}
-
-void vt_srp_respond_code(struct vt_task *task, uint8_t code)
-{
-    write_code(task, code);
-    vt_task_release(task);
-}
-
-/* Bytes of the buffer left over (UNDER), or bytes that did not fit (OVER). */
-static uint8_t residual(be32_t *field, uint64_t described, uint64_t wanted, uint8_t over, uint8_t under)
-{
-    if (described == wanted)
-        return 0;
-    uint64_t count = described > wanted ? described - wanted : wanted - described;
-    *field = put_be32(count > UINT32_MAX ? UINT32_MAX : (uint32_t)count);
-    return described > wanted ? under : over;
-}
-
-static void srp_finish(struct vt_task *task)
-{
-    if (task->response_code >= 0) {
-        write_code(task, (uint8_t)task->response_code);
-        return;
-    }
-    const struct vt_result *result = &task->result;
-    if (__builtin_expect(result->status != GOOD, 0))
-        vt_aca_ended(task);
-    uint32_t sense_nbytes = result->sense_nbytes;
-    uint32_t nbytes = sizeof(struct srp_rsp) + sense_nbytes;
-    union vt_iu r;
-    uint8_t *data = begin_response(&r, task, nbytes, sense_nbytes ? SRP_RSP_SNSVALID : 0);
-    struct srp_rsp *rsp = &r.rsp;
-    rsp->status = result->status;
-    rsp->flags |= residual(&rsp->data_out_res_cnt, task->buf[BUF_OUT].described, result->data_out_nbytes,
-                           SRP_RSP_DOOVER, SRP_RSP_DOUNDER);
-    rsp->flags |= residual(&rsp->data_in_res_cnt, task->buf[BUF_IN].described, result->data_in_nbytes,
-                           SRP_RSP_DIOVER, SRP_RSP_DIUNDER);
-    if (sense_nbytes) {
-        rsp->sense_data_len = put_be32(sense_nbytes);
-        memcpy(data, result->sense, sense_nbytes);
-    }
-    notify(&r, task, result->status == GOOD);
-    vt_channel_write(task->channel, r.words, nbytes);
-}
-
-/* Ended by another nexus and TAS, or by a task management function: no status, response code 0. */
-static void srp_abort_reply(struct vt_task *task)
-{
-    if (!task->tell_aborted) {
-        write_code(task, SRP_RESP_COMPLETE);
-        return;
-    }
-    union vt_iu r;
-    begin_response(&r, task, sizeof r.rsp, 0);
-    r.rsp.status = VT_TASK_ABORTED;
-    notify(&r, task, false);
-    vt_channel_write(task->channel, r.words, sizeof r.rsp);
-}
+enum { CHECK_CONDITION = 0x02 };
 
 /* ---- commands ---- */
 
@@ -154,48 +67,64 @@ static void start_sync(struct vt_task *task)
     vt_media_start(task);
 }
 
-static void start_transfer(struct vt_task *task)
+VT_INLINE void start_transfer(struct vt_task *task)
 {
     if (!vt_sched_pass(task))
         return;
-    bool read = task->op == VT_OP_READ;
-    int rc = vt_srp_map(task, read ? BUF_IN : BUF_OUT, task->nbytes);
-    if (rc < 0) {
-        map_failed(task, rc);
-        return;
+    const bool read = task->op == VT_OP_READ;
+    const uint32_t direction = read ? BUF_IN : BUF_OUT;
+    if (!vt_usual(vt_srp_map_small(task, direction))) {
+        int rc = vt_srp_map(task, direction, task->nbytes);
+        if (rc < 0) {
+            map_failed(task, rc);
+            return;
+        }
     }
     /* A FUA read is synced afterwards: what it returned is then on the medium, a racing write included. */
     task->steps = STEP_IO | (read && task->fua ? STEP_SYNC_AFTER : 0);
-    vt_media_start(task);
+    vt_media_start_as(task, &vt_srp_ops);
 }
 
-static void srp_start(struct vt_task *task)
+/* Nothing is written of a command whose data did not come whole. */
+static void end_short(struct vt_task *task)
+{
+    task->result.data_out_nbytes = task->nbytes;
+    vt_result_code(task, VT_SENSE_INVALID_FIELD_IN_COMMAND_IU);
+    vt_task_end(task);
+}
+
+static void start_rest(struct vt_task *task)
+{
+    if (task->op == VT_OP_SYNC && !(vscsi_load_relaxed(&task->lu->flags) & VT_LU_SLOW_STORE)) {
+        start_sync(task);
+        return;
+    }
+    uint32_t cached = task->lu ? vscsi_load_relaxed(&task->lu->flags) & VT_LU_WRITE_CACHE : 0;
+    task->fua |= task->op == VT_OP_WRITE && !cached;
+    start_slow(task);
+}
+
+static void end_checked(struct vt_task *task, const struct vt_cause *cause, uint8_t status)
+{
+    task->result.status = status;
+    if (status == CHECK_CONDITION)
+        vt_result_sense(task, cause);
+    vt_task_end(task);
+}
+
+VT_INLINE void srp_start(struct vt_task *task)
 {
     struct vt_cause cause;
     uint8_t status;
-    if (!vt_checks(task, &cause, &status)) {
-        task->result.status = status;
-        if (status == CHECK_CONDITION)
-            vt_result_sense(task, &cause);
-        vt_task_end(task);
-        return;
-    }
-    if (task->op == VT_OP_WRITE && task->buf[BUF_OUT].described < task->nbytes) {
-        /* Nothing is written of a command whose data did not come whole. */
-        task->result.data_out_nbytes = task->nbytes;
-        vt_result_code(task, VT_SENSE_INVALID_FIELD_IN_COMMAND_IU);
-        vt_task_end(task);
-        return;
-    }
-    if (task->op == VT_OP_SLOW || vscsi_load_relaxed(&task->lu->flags) & VT_LU_SLOW_STORE) {
-        uint32_t cached = task->lu ? vscsi_load_relaxed(&task->lu->flags) & VT_LU_WRITE_CACHE : 0;
-        task->fua |= task->op == VT_OP_WRITE && !cached;
-        start_slow(task);
-    } else if (task->op == VT_OP_SYNC) {
-        start_sync(task);
-    } else {
+    if (!vt_usual(vt_checks(task, &cause, &status)))
+        end_checked(task, &cause, status);
+    else if (task->op == VT_OP_WRITE && !vt_usual(task->buf[BUF_OUT].described >= task->nbytes))
+        end_short(task);
+    else if (vt_usual((task->op == VT_OP_READ || task->op == VT_OP_WRITE) &&
+                      !(vscsi_load_relaxed(&task->lu->flags) & VT_LU_SLOW_STORE)))
         start_transfer(task);
-    }
+    else
+        start_rest(task);
 }
 
 static uint32_t code_of(int error, uint8_t op)
@@ -214,13 +143,8 @@ static uint32_t code_of(int error, uint8_t op)
     }
 }
 
-static void srp_media_done(struct vt_task *task, int error, uint8_t step)
+static void media_failed(struct vt_task *task, uint64_t *moved, int error, uint8_t step)
 {
-    struct vt_result *result = &task->result;
-    uint64_t *moved = task->op == VT_OP_READ ? &result->data_in_nbytes : &result->data_out_nbytes;
-    *moved = task->nbytes;
-    if (error == 0)
-        return;
     struct vt_cause cause = { .code = code_of(error, task->op) };
     if (step == STEP_IO) {
         *moved = task->bio.done;
@@ -232,6 +156,15 @@ static void srp_media_done(struct vt_task *task, int error, uint8_t step)
     vt_result_sense(task, &cause);
 }
 
+VT_INLINE void srp_media_done(struct vt_task *task, int error, uint8_t step)
+{
+    struct vt_result *result = &task->result;
+    uint64_t *moved = task->op == VT_OP_READ ? &result->data_in_nbytes : &result->data_out_nbytes;
+    *moved = task->nbytes;
+    if (!vt_usual(error == 0))
+        media_failed(task, moved, error, step);
+}
+
 /* ---- requests ---- */
 
 static void end_early(struct vt_task *task, uint32_t code)
@@ -240,12 +173,10 @@ static void end_early(struct vt_task *task, uint32_t code)
     vt_task_end(task);
 }
 
-static void enter(struct vt_task *task)
+static void not_entered(struct vt_task *task, enum vt_enter how)
 {
-    switch (vt_set_enter(task)) {
+    switch (how) {
     case ENTER_ENABLED:
-        vt_task_start(task);
-        break;
     case ENTER_DORMANT:
         break;
     case ENTER_OVERLAPPED:
@@ -261,13 +192,35 @@ static void enter(struct vt_task *task)
     }
 }
 
+/* A command of no unit, or of none that the unit knows. */
+static void take_unknown(struct vt_task *task, bool opcode_known)
+{
+    const struct srp_cmd *cmd = &task->iu.cmd;
+    if (!task->lu) {
+        if (task->row && task->row->facts.flags & VT_CMD_ANY_LUN)
+            vt_task_start(task);
+        else
+            end_early(task, VT_SENSE_LOGICAL_UNIT_NOT_SUPPORTED);
+    } else if ((task->result.status = vt_aca_refuses_early(task))) {
+        vt_task_end(task);
+    } else if (!opcode_known) {
+        end_early(task, VT_SENSE_INVALID_COMMAND_OPERATION_CODE);
+    } else {
+        bool variable = cmd->cdb[0] == 0x7f;
+        struct vt_cause cause = { .code = VT_SENSE_INVALID_FIELD_IN_CDB, .has_field = true,
+                                  .byte = variable ? 8 : 1, .bit = variable ? 7 : 4 };
+        vt_result_sense(task, &cause);
+        vt_task_end(task);
+    }
+}
+
 static void drop(struct vt_task *task, enum vt_error error)
 {
     vt_channel_error(task->channel, error);
     vt_task_release(task);
 }
 
-static void take_cmd(struct vt_task *task, const uint8_t *slot)
+VT_INLINE void take_cmd(struct vt_task *task, const uint8_t *slot)
 {
     const struct srp_cmd *cmd = &task->iu.cmd;
     struct vt_target *t = task->channel->target;
@@ -285,7 +238,7 @@ static void take_cmd(struct vt_task *task, const uint8_t *slot)
         drop(task, VT_ERROR_IU_LENGTH);
         return;
     }
-    if (nbytes > HEAD)
+    if (!vt_usual(nbytes <= HEAD))
         vscsi_slot_read(task->iu.bytes + HEAD, slot + HEAD, nbytes - HEAD);
     bool out_good = vt_srp_describe(task, BUF_OUT, out, cmd->data_out_desc_cnt);
     if (!out_good || !vt_srp_describe(task, BUF_IN, in, cmd->data_in_desc_cnt)) {
@@ -299,26 +252,17 @@ static void take_cmd(struct vt_task *task, const uint8_t *slot)
     task->attribute = attribute <= SRP_TSK_ORDERED || attribute == SRP_TSK_ACA ? attribute : SRP_TSK_SIMPLE;
 
     bool opcode_known;
-    task->lu = vt_lun_find(t, task->nexus, cmd->lun);
+    task->lu = vt_lun_find_again(task, cmd->lun);
     task->row = vt_row_find(t, cmd->cdb, &opcode_known);
-    if (!task->lu) {
-        if (task->row && task->row->facts.flags & VT_CMD_ANY_LUN)
-            vt_task_start(task);
-        else
-            end_early(task, VT_SENSE_LOGICAL_UNIT_NOT_SUPPORTED);
-    } else if (!task->row && (task->result.status = vt_aca_refuses_early(task))) {
-        vt_task_end(task);
-    } else if (!opcode_known) {
-        end_early(task, VT_SENSE_INVALID_COMMAND_OPERATION_CODE);
-    } else if (!task->row) {
-        bool variable = cmd->cdb[0] == 0x7f;
-        struct vt_cause cause = { .code = VT_SENSE_INVALID_FIELD_IN_CDB, .has_field = true,
-                                  .byte = variable ? 8 : 1, .bit = variable ? 7 : 4 };
-        vt_result_sense(task, &cause);
-        vt_task_end(task);
-    } else {
-        enter(task);
+    if (!vt_usual(task->lu && task->row)) {
+        take_unknown(task, opcode_known);
+        return;
     }
+    enum vt_enter how = vt_set_enter_as(task, &vt_srp_ops);
+    if (vt_usual(how == ENTER_ENABLED))
+        vt_task_start_as(task, &vt_srp_ops);
+    else
+        not_entered(task, how);
 }
 
 static void take_tsk_mgmt(struct vt_task *task, const uint8_t *slot)
@@ -367,6 +311,15 @@ static const struct iu_row {
     { SRP_I_LOGOUT, false, take_logout },
 };
 
+VT_INLINE void take_iu(struct vt_task *task, const uint8_t *slot, const struct iu_row *row)
+{
+    const struct vt_channel *channel = task->channel;
+    if (row->counted && channel->in_flight > channel->request_limit)
+        drop(task, VT_ERROR_REQUEST_LIMIT);
+    else
+        row->take(task, slot);
+}
+
 static void srp_take(struct vt_task *task, const void *slot)
 {
     struct vt_channel *channel = task->channel;
@@ -375,24 +328,32 @@ static void srp_take(struct vt_task *task, const void *slot)
         take_cold(task, slot);
         return;
     }
-    uint8_t opcode = task->iu.cmd.opcode;
-    for (size_t i = 0; i < sizeof iu_rows / sizeof *iu_rows; i++) {
-        if (iu_rows[i].opcode != opcode)
-            continue;
-        if (iu_rows[i].counted && channel->in_flight > channel->request_limit)
-            drop(task, VT_ERROR_REQUEST_LIMIT);
-        else
-            iu_rows[i].take(task, slot);
+    const uint8_t opcode = task->iu.cmd.opcode;
+    /* Nearly all are of the first row, which the compiler then knows. */
+    if (vt_usual(opcode == iu_rows[0].opcode)) {
+        take_iu(task, slot, &iu_rows[0]);
         return;
     }
+    for (size_t i = 1; i < sizeof iu_rows / sizeof *iu_rows; i++) {
+        if (iu_rows[i].opcode == opcode) {
+            take_iu(task, slot, &iu_rows[i]);
+            return;
+        }
+    }
     drop(task, VT_ERROR_IU_TYPE);
+}
+
+static void srp_io_ended(struct vt_task *task)
+{
+    vt_media_ended_as(task, &vt_srp_ops);
 }
 
 const struct vt_protocol_ops vt_srp_ops = {
     .slot_nbytes = VSCSI_SRP_SLOT,
     .take = srp_take,
     .start = srp_start,
-    .finish = srp_finish,
-    .abort_reply = srp_abort_reply,
+    .finish = vt_srp_finish,
+    .abort_reply = vt_srp_abort_reply,
     .media_done = srp_media_done,
+    .io_ended = srp_io_ended,
 };

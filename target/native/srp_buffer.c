@@ -6,8 +6,7 @@
  */
 #include <errno.h>
 
-#include "core.h"
-#include "tap.h"
+#include "srp_buffer.h"
 
 enum { DESCRIPTOR = sizeof(struct srp_direct_buf) };
 

@@ -29,6 +29,7 @@ enum {
     VT_MAX_DESCRIPTORS = 4096,
     VT_SCRATCH_PER_LOOP = 64,
     VT_TAG_BUCKETS = 256,
+    VT_CACHE_LINE = 64,
     VT_NO_LU = -1
 };
 
@@ -75,19 +76,15 @@ struct vt_scratch {
     struct vt_run runs[VT_MAX_DESCRIPTORS];
 };
 
-/* One direction's data buffer: the initiator's pages, mapped, as host addresses. */
+/* One direction's data buffer: the initiator's pages, mapped, as host addresses. Zeros: nothing is mapped. */
 struct vt_buffer {
     uint64_t described;     /* bytes that the initiator's descriptors hold */
     uint64_t mapped;        /* bytes in iov */
     struct iovec *iov;
-    struct vt_run *runs;
+    struct vt_scratch *scratch;
     uint32_t iovcnt;
     uint32_t nruns;
     uint32_t pages;
-    bool write;             /* the target writes into it: data-in */
-    struct vt_scratch *scratch;
-    struct iovec inline_iov[VT_INLINE_IOV];
-    struct vt_run inline_runs[VT_INLINE_IOV];
 };
 
 /* Sense to be: code as in enum vt_sense, and what points at its cause. */
@@ -135,22 +132,61 @@ struct vt_durable {
     bool all;
 };
 
+/*
+ * By how often it is touched: a small command meets the first cache lines, the IU's first one, and the head of its bio.
+ * What stands from `lu` to the head of `result` is zeros when a command comes.
+ */
 struct vt_task {
-    struct vt_channel *channel;
-    struct vt_lu *lu;
-    const struct vt_row *row;
+    _Alignas(VT_CACHE_LINE) struct vt_channel *channel;
     struct vt_task *q_next;         /* the one queue it stands in: free, ready, mailbox, cold, scratch wait */
-    struct vt_task *q_prev;
     struct vt_task *set_next;       /* the LU's task set */
     struct vt_task *set_prev;
     struct vt_task *tag_next;
-    _Atomic uint64_t id;            /* for Python; 0 when no worker may name it */
+    struct vt_task **tag_link;      /* what points at it, in the LU's table of tags */
     uint64_t seq;
     uint64_t tag;
+
     uint64_t lba;
     uint64_t blocks;
-    uint64_t nbytes;                /* what the CDB asks to transfer */
     uint64_t offset;                /* byte in the image */
+    _Atomic uint64_t id;            /* for Python; 0 when no worker may name it */
+    uint32_t nexus;
+    uint32_t desc_offset[2];
+    uint32_t cdb_nbytes;
+    _Atomic int state;
+    _Atomic uint8_t extent;         /* enum vt_extent */
+    _Atomic bool aborted;
+    bool by_python;                 /* its media access, decided when it begins */
+    uint8_t attribute;
+    uint8_t operation;              /* blkif, echoed */
+    int16_t response_code;          /* SRP: RSPVALID with this code instead of a status; -1: no */
+
+    struct vt_lu *lu;
+    const struct vt_row *row;
+    struct vt_sched *sched;         /* has let it at the device, and is to be told of the end */
+    uint64_t nbytes;                /* what the CDB asks to transfer */
+    struct vt_buffer buf[2];
+    uint32_t attention;             /* the unit attention that it reports; taken from its queue */
+    int16_t blkif_status;
+    bool in_set;
+    bool in_flight;                 /* its bio is with the engine */
+    bool cancelled;
+    bool fua;
+    bool tell_aborted;              /* TASK ABORTED; set before `aborted` */
+    bool discard;
+    bool holds;                     /* grants or scratch, in its buffers */
+    uint8_t op;
+    uint8_t ask;                    /* what Python is asked to do: enum vt_op */
+    uint8_t steps;
+    uint8_t step;
+    struct vt_result result;
+
+    _Alignas(VT_CACHE_LINE) struct bio bio;
+
+    _Alignas(VT_CACHE_LINE) union vt_iu iu;                 /* the private copy of the slot */
+    struct iovec iov[2][VT_INLINE_IOV];     /* of small buffers */
+    struct vt_run runs[2][VT_INLINE_IOV];
+    struct vt_task *q_prev;
     uint64_t deadline_ns;           /* TMF */
     uint64_t target_tag;            /* TMF */
     uint64_t ua_seen;               /* of the target's ua_changes, when Python got it */
@@ -161,47 +197,26 @@ struct vt_task {
     uint64_t claim_blocks;
     uint64_t due_ns;                /* when the simulated disk is done with it */
     int refused;                    /* the error of a durable write, while the witness is asked what it means */
-    struct vt_sched *sched;         /* has let it at the device, and is to be told of the end */
-    uint32_t nexus;
-    uint32_t attention;             /* the unit attention that it reports; taken from its queue */
-    uint32_t desc_offset[2];
-    uint32_t cdb_nbytes;
-    _Atomic int state;
-    _Atomic uint8_t extent;         /* enum vt_extent */
-    _Atomic bool aborted;
-    bool in_set;
-    bool in_flight;                 /* its bio is with the engine */
-    bool cancelled;
-    bool fua;
-    bool tell_aborted;              /* TASK ABORTED; set before `aborted` */
-    bool discard;
     bool detached;                  /* under the slow queue's lock: no worker is occupied by it */
-    bool by_python;                 /* its media access, decided when it begins */
     bool orphan;                    /* under the LU's lock: a write whose channel has stopped, on its way still */
-    int16_t blkif_status;
-    int16_t response_code;          /* SRP: RSPVALID with this code instead of a status; -1: no */
     uint8_t mail;
-    uint8_t attribute;
-    uint8_t op;
-    uint8_t ask;                    /* what Python is asked to do: enum vt_op */
-    uint8_t steps;
-    uint8_t step;
     uint8_t function;               /* TMF */
     uint8_t visits;                 /* TMF: the loop that it is with */
-    uint8_t operation;              /* blkif, echoed */
-    struct vt_buffer buf[2];
-    struct bio bio;
     struct vt_durable durable;
     struct vt_event_node event;
-    struct vt_result result;
     struct sq_item turn;            /* at the device; the scheduler's while it has the task */
     struct wq_item slow;            /* under the slow queue's lock */
-    union vt_iu iu;                 /* the private copy of the slot */
 };
 
 /* ---- the command table ---- */
 
 struct vt_row {
+    /* What the facts say, for those who look at every command. */
+    uint64_t forbidden[2];          /* bits of a CDB's first 16 bytes that need a closer look */
+    uint64_t lba_mask;
+    uint64_t length_mask;
+    uint8_t lba_shift;
+    uint8_t length_shift;
     struct vt_command facts;
     uint64_t usage[4];              /* facts.usage with opcode and service action free */
     _Atomic(struct vt_row *) next;  /* the next service action of this opcode */
@@ -241,39 +256,25 @@ struct vt_range {
 };
 
 struct vt_lu {
-    struct vt_target *target;
-    uint32_t index;
-    bool removing;                  /* under the lock, and for good: the struct is never used again */
-    struct vt_lu *buried;
     /* Facts: written under the lock, read without it, relaxed. */
-    uint64_t lun;
-    uint64_t blocks;
+    _Alignas(VT_CACHE_LINE) uint64_t blocks;
+    struct vt_it *it;               /* VT_MAX_NEXUSES of them */
     uint32_t block_nbytes;
     uint32_t max_transfer_blocks;
     uint32_t flags;
     uint32_t write_protect;
     uint32_t state_sense;
     uint32_t operation;             /* sense of what has the LU for itself; 0: nothing */
-    uint32_t progress;
     uint32_t fenced;                /* an aborted I/O will not end */
-    uint32_t sync_failed;
     int fd;
-    int witness;                    /* -1: none; relaxed */
-    uint8_t bio_flags;
     uint16_t direct_align;
-    uint64_t written;               /* counts writes begun and ended that are not durable by themselves */
-    uint64_t synced;                /* value of `written` that the last good sync covers */
-    uint64_t failed;                /* of `written`, durable writes that failed: nobody believes them written */
-    uint64_t losable_synced;    /* `written` without `failed` that the last good sync covers */
-    uint64_t durable_running;       /* writes durable by themselves that have not ended: readable, not yet on the medium */
-
+    uint8_t bio_flags;
+    _Atomic bool removing;          /* set under the lock, and for good: the struct is never used again */
     _Atomic(struct vt_sched *) sched;   /* of its device: set once; NULL: no turns are taken */
-    uint64_t sched_base;            /* where the LU begins on that */
-    _Atomic(struct vt_disk *) disk; /* simulated: set once */
-    uint64_t disk_base;
 
-    struct vt_lock lock;
-    pthread_cond_t idle;
+    _Atomic(struct vt_disk *) disk; /* simulated: set once */
+    uint64_t written;               /* counts writes begun and ended that are not durable by themselves */
+    /* The task set, and what is looked at whenever one enters or leaves. */
     struct vt_task *first;
     struct vt_task *last;
     struct vt_task *tmfs;
@@ -282,20 +283,35 @@ struct vt_lu {
     uint32_t nr_ordered;
     uint32_t nr_hoq;
     uint32_t nr_dormant;
-    uint32_t nr_aca;                /* faulted I_T nexuses */
     uint32_t rules;                 /* enum vt_rule; read without the lock, too: relaxed */
+    uint32_t range_looks;           /* ranges, and orphans: whoever begins has to look */
+    uint32_t range_waiting;         /* those not held, and orphans: whoever leaves has to tell */
+    uint32_t preempting;            /* who waits for aborted tasks to leave */
+    struct vt_lu_stats stats;
+    struct vt_lock lock;
+
+    struct vt_target *target;
+    struct vt_lu *buried;
+    uint64_t lun;
+    uint32_t index;
+    uint32_t progress;
+    uint32_t sync_failed;
+    int witness;                    /* -1: none; relaxed */
+    uint32_t nr_aca;                /* faulted I_T nexuses */
+    uint64_t synced;                /* value of `written` that the last good sync covers */
+    uint64_t failed;                /* of `written`, durable writes that failed: nobody believes them written */
+    uint64_t losable_synced;        /* `written` without `failed` that the last good sync covers */
+    uint64_t durable_running;       /* writes durable by themselves, not ended: readable, not yet on the medium */
+    uint64_t sched_base;            /* where the LU begins on its device */
+    uint64_t disk_base;
+    pthread_cond_t idle;
     uint64_t pass;
     struct vt_older older;          /* TST 000b */
     struct vt_task_policy policy;
-    struct vt_lu_stats stats;
     uint32_t deny_default;
     uint32_t access_default;
-    uint32_t preempting;            /* who waits for aborted tasks to leave */
     struct wq_room workers[3];      /* of Python that it may occupy, by kind: under the slow queue's lock (slow.c) */
-    struct vt_it *it;               /* VT_MAX_NEXUSES of them */
     struct vt_range *ranges;        /* by ticket */
-    uint32_t range_looks;           /* ranges, and orphans: whoever begins has to look */
-    uint32_t range_waiting;         /* those not held, and orphans: whoever leaves has to tell */
     uint32_t orphans;
     struct vt_task *parked_first;   /* by ticket */
     struct vt_task *parked_last;
@@ -316,6 +332,23 @@ struct vt_lu {
 static inline bool vt_is_aborted(struct vt_task *task)
 {
     return atomic_load_explicit(&task->aborted, memory_order_acquire);
+}
+
+/* Of READ, WRITE and SYNCHRONIZE CACHE. Both load 8 bytes: of the CDB, or of what stands behind it in the task's IU. */
+static inline uint64_t vt_row_lba(const struct vt_row *row, const uint8_t *cdb)
+{
+    return vscsi_get_be(cdb + row->facts.lba_offset, 8) >> row->lba_shift & row->lba_mask;
+}
+
+static inline uint64_t vt_row_blocks(const struct vt_row *row, const uint8_t *cdb)
+{
+    uint64_t blocks = vscsi_get_be(cdb + row->facts.length_offset, 8) >> row->length_shift & row->length_mask;
+    return __builtin_expect(blocks == 0, 0) && row->facts.flags & VT_CMD_ZERO_IS_256 ? 256 : blocks;
+}
+
+static inline bool vt_is_removing(const struct vt_lu *lu)
+{
+    return atomic_load_explicit(&lu->removing, memory_order_relaxed);
 }
 
 static inline const uint8_t *vt_cdb(const struct vt_task *task)

@@ -4,69 +4,23 @@
  * Knows order and attributes; knows no CDB, no ring, no I/O. Sequence numbers are given at dequeue, so order is the
  * order in which requests left their rings. While only SIMPLE tasks are about, entering and leaving is a few stores.
  */
-#include "core.h"
-#include "tap.h"
-
-static struct vt_task **tag_bucket(struct vt_lu *lu, uint32_t nexus, uint64_t tag)
-{
-    uint64_t h = (tag ^ (uint64_t)nexus << 48) * 0x9e3779b97f4a7c15u;
-    return &lu->tags[h >> 56];
-}
+#include "path.h"
 
 struct vt_task *vt_set_find(struct vt_lu *lu, uint32_t nexus, uint64_t tag)
 {
-    for (struct vt_task *task = *tag_bucket(lu, nexus, tag); task; task = task->tag_next)
+    for (struct vt_task *task = *vt_tag_bucket(lu, nexus, tag); task; task = task->tag_next)
         if (task->tag == tag && task->nexus == nexus && atomic_load(&task->channel->state) < CHANNEL_STOPPING)
             return task;    /* tags of a channel that stops are free: its initiator may log in before they have ended */
     return NULL;
 }
 
-static bool has_tag(const struct vt_task *task)
+/* Of what an order other than SIMPLE depends on. */
+static void count_attribute(struct vt_lu *lu, const struct vt_task *task, uint32_t by)
 {
-    return task->channel->ops == &vt_srp_ops;
-}
-
-static void link_task(struct vt_lu *lu, struct vt_task *task)
-{
-    task->seq = lu->next_seq++;
-    task->set_prev = lu->last;
-    task->set_next = NULL;
-    if (lu->last)
-        lu->last->set_next = task;
-    else
-        lu->first = task;
-    lu->last = task;
-    lu->nr_tasks++;
-    lu->nr_ordered += task->attribute == SRP_TSK_ORDERED;
-    lu->nr_hoq += task->attribute == SRP_TSK_HEAD_OF_QUEUE;
-    if (has_tag(task)) {
-        struct vt_task **bucket = tag_bucket(lu, task->nexus, task->tag);
-        task->tag_next = *bucket;
-        *bucket = task;
-    }
-    task->in_set = true;
-}
-
-static void unlink_task(struct vt_lu *lu, struct vt_task *task)
-{
-    if (task->set_prev)
-        task->set_prev->set_next = task->set_next;
-    else
-        lu->first = task->set_next;
-    if (task->set_next)
-        task->set_next->set_prev = task->set_prev;
-    else
-        lu->last = task->set_prev;
-    lu->nr_tasks--;
-    lu->nr_ordered -= task->attribute == SRP_TSK_ORDERED;
-    lu->nr_hoq -= task->attribute == SRP_TSK_HEAD_OF_QUEUE;
-    if (has_tag(task)) {
-        struct vt_task **link = tag_bucket(lu, task->nexus, task->tag);
-        while (*link != task)
-            link = &(*link)->tag_next;
-        *link = task->tag_next;
-    }
-    task->in_set = false;
+    if (task->attribute == SRP_TSK_ORDERED)
+        lu->nr_ordered += by;
+    else if (task->attribute == SRP_TSK_HEAD_OF_QUEUE)
+        lu->nr_hoq += by;
 }
 
 /* Ranges that are wanted now are looked for by the task; those wanted later wait for it. */
@@ -83,34 +37,32 @@ static void settle_attribute(const struct vt_lu *lu, struct vt_task *task)
         task->attribute = SRP_TSK_SIMPLE;
 }
 
-enum vt_enter vt_set_enter(struct vt_task *task)
+enum vt_enter vt_set_enter_slowly(struct vt_lu *lu, struct vt_task *task)
 {
-    struct vt_lu *lu = task->lu;
-    enum vt_enter how = ENTER_ENABLED;
+    const struct vt_protocol_ops *ops = task->channel->ops;
     uint8_t refusal;
-    bool gate = vt_lock_enter(&lu->lock, task->channel->loop);
-    if (lu->removing) {
-        how = ENTER_GONE;
-    } else if (has_tag(task) && vt_set_find(lu, task->nexus, task->tag)) {
-        how = ENTER_OVERLAPPED;
+    if (lu->removing)
+        return ENTER_GONE;
+    if (vt_has_tag(ops) && vt_set_find(lu, task->nexus, task->tag)) {
         for (struct vt_task *other = lu->first; other; other = other->set_next)
             if (other->nexus == task->nexus)
                 vt_set_abort(lu, other);
-    } else if (lu->rules && has_tag(task) && (refusal = vt_aca_refusal(lu, task))) {
-        how = ENTER_REFUSED;
-        task->result.status = refusal;
-    } else {
-        settle_attribute(lu, task);
-        if (!vt_order_on_arrival(lu, task)) {
-            how = ENTER_DORMANT;
-            lu->nr_dormant++;
-            atomic_store(&task->state, TASK_DORMANT);
-        }
-        set_extent(lu, task, how == ENTER_DORMANT);
-        link_task(lu, task);
+        return ENTER_OVERLAPPED;
     }
-    vt_lock_leave(&lu->lock, gate);
-    return how;
+    if (lu->rules && vt_has_tag(ops) && (refusal = vt_aca_refusal(lu, task))) {
+        task->result.status = refusal;
+        return ENTER_REFUSED;
+    }
+    settle_attribute(lu, task);
+    bool enabled = vt_order_on_arrival(lu, task);
+    if (!enabled) {
+        lu->nr_dormant++;
+        atomic_store(&task->state, TASK_DORMANT);
+    }
+    set_extent(lu, task, !enabled);
+    vt_set_link(lu, task, vt_has_tag(ops) ? vt_tag_bucket(lu, task->nexus, task->tag) : NULL);
+    count_attribute(lu, task, 1);
+    return enabled ? ENTER_ENABLED : ENTER_DORMANT;
 }
 
 static void enable(struct vt_lu *lu, struct vt_task *task)
@@ -136,28 +88,19 @@ static bool medium_error(const struct vt_task *task)
     return (key & 0xf) == MEDIUM_ERROR || task->blkif_status == BLKIF_RSP_ERROR;
 }
 
-/* Under the LU's lock, which leaving takes anyway. */
-static void count(struct vt_lu *lu, struct vt_task *task)
+void vt_set_count_oddly(struct vt_lu *lu, struct vt_task *task, bool writes)
 {
-    /* A READ that Python runs is a READ all the same. */
-    uint8_t op = task->row ? task->row->facts.op : task->op;
-    if ((op != VT_OP_READ && op != VT_OP_WRITE) || task->discard)
-        return;
-    lu->stats.commands[op == VT_OP_WRITE]++;
     if (vt_is_aborted(task))
         return;
     if (medium_error(task))
-        lu->stats.errors[op == VT_OP_WRITE]++;
-    else if (task->result.status == 0 && task->response_code < 0 && task->blkif_status == BLKIF_RSP_OKAY)
-        lu->stats.blocks[op == VT_OP_WRITE] += task->blocks;
+        lu->stats.errors[writes]++;
+    else if (task->result.status == VT_GOOD && task->response_code < 0 && task->blkif_status == BLKIF_RSP_OKAY)
+        lu->stats.blocks[writes] += task->blocks;   /* with sense all the same */
 }
 
-void vt_set_leave(struct vt_task *task)
+void vt_set_left(struct vt_lu *lu, struct vt_task *task)
 {
-    struct vt_lu *lu = task->lu;
-    bool gate = vt_lock_enter(&lu->lock, task->channel->loop);
-    count(lu, task);
-    unlink_task(lu, task);
+    count_attribute(lu, task, -1u);
     vt_set_enable(lu);
     if (lu->tmfs || lu->fenced)
         vt_tmf_check(lu);
@@ -165,7 +108,6 @@ void vt_set_leave(struct vt_task *task)
         vt_range_left(lu, task);
     if (lu->preempting || (lu->nr_tasks == 0 && lu->removing))
         pthread_cond_broadcast(&lu->idle);
-    vt_lock_leave(&lu->lock, gate);
 }
 
 /* Marks one task aborted and hurries it; it ends in its own loop. Under the LU's lock. */
@@ -195,7 +137,7 @@ void vt_set_abort(struct vt_lu *lu, struct vt_task *task)
 void vt_set_abort_by(struct vt_lu *lu, struct vt_task *task, uint32_t nexus, bool quiet)
 {
     if (task->nexus != nexus && !vt_is_aborted(task)) {
-        task->tell_aborted = lu->policy.tas && has_tag(task);
+        task->tell_aborted = lu->policy.tas && vt_has_tag(task->channel->ops);
         if (!lu->policy.tas && !quiet)
             vt_ua_put(lu, task->nexus, COMMANDS_CLEARED);
     }
@@ -230,11 +172,7 @@ void vt_task_resume(struct vt_task *task)
 
 void vt_task_start(struct vt_task *task)
 {
-    atomic_store_explicit(&task->state, TASK_RUNNING, memory_order_relaxed);
-    if (vt_is_aborted(task))
-        vt_task_end(task);
-    else
-        task->channel->ops->start(task);
+    vt_task_start_as(task, task->channel->ops);
 }
 
 /* Aborted at the very instant: what it took out of the queue has been told to nobody. */
@@ -247,34 +185,18 @@ static void give_attention_back(struct vt_task *task)
     vt_lock_give(&task->lu->lock);
 }
 
-static inline __attribute__((always_inline)) void end(struct vt_task *task, bool slow)
+void vt_task_tell_aborted(struct vt_task *task)
 {
-    const struct vt_protocol_ops *ops = task->channel->ops;
-    vt_tap_data_in(task);
-    if (__builtin_expect(task->sched != NULL, 0))
-        vt_sched_leave(task);
-    /* Grants first: with the response in hand the initiator may take its pages back. */
-    vt_buffer_release(task, &task->buf[BUF_OUT]);
-    vt_buffer_release(task, &task->buf[BUF_IN]);
-    if (vt_is_aborted(task)) {
-        give_attention_back(task);
-        ops->abort_reply(task);
-    } else {
-        if (slow && !task->result.status && task->result.clears)
-            vt_ua_told(task);
-        ops->finish(task);
-    }
-    if (task->in_set)
-        vt_set_leave(task);
-    vt_task_release(task);
+    give_attention_back(task);
+    task->channel->ops->abort_reply(task);
 }
 
 void vt_task_end(struct vt_task *task)
 {
-    end(task, false);
+    vt_task_end_as(task, task->channel->ops);
 }
 
 void vt_task_end_slow(struct vt_task *task)
 {
-    end(task, true);
+    vt_task_end_by(task, task->channel->ops, true);
 }

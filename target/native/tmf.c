@@ -4,7 +4,7 @@
  * byte of the commands it aborted can move any more; if that takes too long, FUNCTION FAILED, and the LU refuses media
  * access until the stuck I/O returns. Knows the task set; knows no CDB.
  */
-#include "core.h"
+#include "checks.h"
 #include "load.h"
 
 static bool in_scope_task(const struct vt_task *tmf, const struct vt_task *task)

@@ -9,7 +9,8 @@ Mistake = tuple[str, str, str]
 RING, GRANT = "vscsi/native/ring.h", "vscsi/native/grant.c"
 SRP, SRP_BUFFER, BLKIF = "target/native/srp.c", "target/native/srp_buffer.c", "target/native/blkif.c"
 BUFFER, CHECKS = "target/native/buffer.c", "target/native/checks.c"
-SCHED, MEDIA = "target/native/sched.c", "target/native/media.c"
+SCHED, PATH = "target/native/sched.c", "target/native/path.h"
+MEDIA_CHECKS, SRP_REPLY = "target/native/checks.h", "target/native/srp_reply.c"
 SLOTS, INITIATOR_SRP, PUMP = "initiator/native/slots.h", "initiator/native/srp.c", "initiator/native/pump.c"
 
 MISTAKES: dict[str, dict[str, Mistake]] = {
@@ -38,24 +39,24 @@ MISTAKES: dict[str, dict[str, Mistake]] = {
         ),
         "a turn at the device never ends": (SCHED, "    sq_done(&s->queue, &task->turn, now_ns);\n", ""),
         "pages are given back while their I/O is under way": (
-            MEDIA,
-            "    *ended = bio_submit(task->channel->loop->engine, bio);\n    return 0;\n}\n\nstatic int begin_discard",
-            "    *ended = bio_submit(task->channel->loop->engine, bio);\n"
-            "    if (!*ended && !task->channel->persistent)\n"
+            PATH,
+            "    return vt_media_submit(task);\n}\n\n/* What the end of a step",
+            "    int how = vt_media_submit(task);\n"
+            "    if (how == BEGUN_RUNS && !task->channel->persistent)\n"
             "        vt_buffer_unmap(task, &task->buf[task->op == VT_OP_READ ? BUF_IN : BUF_OUT]);\n"
-            "    return 0;\n}\n\nstatic int begin_discard",
+            "    return how;\n}\n\n/* What the end of a step",
         ),
         "read-only grants are written to": (GRANT, "write && e.flags & GTF_READONLY", "0"),
         "a frame outside the memory is mapped": (GRANT, "        if (!page)\n            return -EFAULT;\n", ""),
         "a page is not given back": (
             BUFFER,
-            "k < b->runs[i].pages; k++)\n            vscsi_mapper_unmap",
-            "k + 1 < b->runs[i].pages; k++)\n            vscsi_mapper_unmap",
+            "k < runs[i].pages; k++)\n            vscsi_mapper_unmap",
+            "k + 1 < runs[i].pages; k++)\n            vscsi_mapper_unmap",
         ),
         "a command is answered twice": (
-            SRP,
-            "    write_code(task, SRP_RESP_COMPLETE);\n",
-            "    write_code(task, SRP_RESP_COMPLETE);\n    write_code(task, SRP_RESP_COMPLETE);\n",
+            SRP_REPLY,
+            "    vt_srp_write_code(task, SRP_RESP_COMPLETE);\n",
+            "    vt_srp_write_code(task, SRP_RESP_COMPLETE);\n    vt_srp_write_code(task, SRP_RESP_COMPLETE);\n",
         ),
         "an overlapped command is not answered": (
             SRP,
@@ -63,7 +64,7 @@ MISTAKES: dict[str, dict[str, Mistake]] = {
             "    case ENTER_OVERLAPPED:\n        vt_task_release(task);\n",
         ),
         "a hidden unit is found": (CHECKS, "& VT_ACCESS_HIDDEN ? NULL : lu", "& VT_ACCESS_HIDDEN ? lu : lu"),
-        "blocks are not checked": (CHECKS, "task->lba > capacity || task->blocks > capacity - task->lba", "0"),
+        "blocks are not checked": (MEDIA_CHECKS, "vt_usual(lba <= capacity && blocks <= capacity - lba)", "1"),
     },
     "initiator": {
         "a tag of any generation": (SLOTS, "slot->state != VI_SLOT_BUSY || slot->completion.tag != tag", "0"),

@@ -135,7 +135,7 @@ class Core:
         return not ordered and not head
 
     def enter(self, state: State, nexus: int, attribute: str) -> State:
-        """vt_set_enter; who is enabled on arrival runs in the same breath."""
+        """vt_set_enter_as; who is enabled on arrival runs in the same breath."""
         how = RUNNING if self.enabled_on_arrival(state.tasks, attribute) else DORMANT
         task = Task(state.arrived, nexus, attribute, how)
         return state._replace(tasks=(*state.tasks, task), arrived=state.arrived + 1)
@@ -159,7 +159,7 @@ class Core:
         return tuple(result)
 
     def leave(self, state: State, id_: int) -> State:
-        """vt_set_leave, and vt_tmf_check in it."""
+        """vt_set_leave_as, and vt_tmf_check in it."""
         tasks = self.enable_what_may(tuple(t for t in state.tasks if t.id != id_))
         return self.answer(state._replace(tasks=tasks))
 

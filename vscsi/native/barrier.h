@@ -73,6 +73,7 @@ static inline void vscsi_slot_read(void *dst, const void *slot, size_t nbytes)
 {
     const uint64_t *s = slot;
     vscsi_word *d = dst;
+#pragma GCC unroll 8
     for (size_t i = 0; i < (nbytes + 7) / 8; i++)
         d[i] = vscsi_load64_relaxed(&s[i]);
 }
@@ -88,6 +89,7 @@ static inline void vscsi_slot_write(void *slot, const void *src, size_t nbytes)
 {
     uint64_t *d = slot;
     const vscsi_word *s = src;
+#pragma GCC unroll 8
     for (size_t i = 0; i < (nbytes + 7) / 8; i++)
         vscsi_store64_relaxed(&d[i], s[i]);
 }

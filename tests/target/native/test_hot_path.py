@@ -19,9 +19,9 @@ from comparison.scenes_protocol import DEPTH, TURNS, drive, instructions
 # A 4 KiB write to the null store with gcc 12 on x86-64, and a tenth more for other compilers.
 SLACK = 1.10
 BOUNDS = {
-    ("srp", "target"): 1262,
+    ("srp", "target"): 743,
     ("srp", "initiator"): 482,
-    ("blkif", "target"): 900,
+    ("blkif", "target"): 673,
     ("blkif", "initiator"): 459,
 }
 

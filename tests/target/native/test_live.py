@@ -91,3 +91,21 @@ def test_blkif_channel_of_a_removed_unit_answers_with_errors(disk):
     assert vbd.run(0, 0, [(gref, 0, 7)]) == -1, "it served the one that is gone"
     stats = ffi.new("struct vt_channel_stats *")
     assert lib.vt_channel_stats(disk.t, vbd.id, stats) == 0 and stats.outstanding == 0
+
+
+def test_what_a_channel_has_seen_of_a_lun_is_not_all_there_is_to_know(disk):
+    """Another unit under the same LUN, one that is hidden now, two in turn: each command finds what is there."""
+    channel, beyond = disk.a, 0x052100
+    for blocks in (8, 100):
+        assert disk.lu(lun=7, flags=4, blocks=blocks) == 1
+        for _ in range(2):
+            assert channel.command(read10(blocks - 1, 1), lun=7).status == 0
+            assert code(channel.command(read10(blocks, 1), lun=7)) == beyond
+            assert channel.command(read10(blocks, 1)).status == 0, "the unit beside it"
+        assert lib.vt_lu_access(disk.t, 1, channel.nexus, lib.VT_ACCESS_HIDDEN) == 0
+        assert code(channel.command(read10(0, 1), lun=7)) == NOT_SUPPORTED
+        assert disk.b.command(read10(0, 1), lun=7).status == 0
+        assert lib.vt_lu_access(disk.t, 1, channel.nexus, 0) == 0
+        assert channel.command(read10(0, 1), lun=7).status == 0
+        assert lib.vt_lu_remove(disk.t, 1) == 0
+        assert code(channel.command(read10(0, 1), lun=7)) == NOT_SUPPORTED

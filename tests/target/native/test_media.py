@@ -375,3 +375,19 @@ def test_slow_store_gets_checked_and_decoded_commands(rig):
     rsp = channel.answer()
     assert (rsp.status, rsp.flags, rsp.in_residual) == (0, DIUNDER, 88)
     assert memory.read(frame, 600) == b"ab" * 300
+
+
+def test_statistics_count_what_ended_well(make_rig):
+    """A command that Python runs may end GOOD and have sense all the same; only MEDIUM ERROR is an error."""
+    rig = make_rig()
+    assert rig.lu(flags=8) == 0
+    channel = rig.srp()
+    recovered, medium, other = (bytes((0x72, key, 0, 0, 0, 0, 0, 0)) for key in (1, 3, 5))
+    for tag, (status, sense) in enumerate([(0, b""), (0, recovered), (2, medium), (2, other), (0x18, b"")]):
+        channel.send(srp_cmd(tag, read10(0, 8), in_=direct(rig.memory().alloc(1) + 8, 4096)))
+        assert rig.complete(rig.request(), status, sense, in_=4096) == 0
+        assert channel.answer().status == status
+    stats = ffi.new("struct vt_lu_stats *")
+    assert lib.vt_lu_stats(rig.t, 0, stats) == 0
+    assert (stats.commands[0], stats.blocks[0], stats.errors[0]) == (5, 16, 1)
+    assert (stats.commands[1], stats.blocks[1], stats.errors[1]) == (0, 0, 0)
