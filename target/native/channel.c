@@ -160,7 +160,7 @@ bool vt_channel_pass(struct vt_channel *channel)
     if (count > channel->target->config.batch)
         count = channel->target->config.batch;
     uint32_t taken = 0;
-    bio_expect(channel->loop->engine, count);
+    bio_expect(channel->loop->engine, count + channel->loop->taken_before);
     uint64_t published = bytes_moved(channel);
     while (taken < count && state_of(channel) <= CHANNEL_LIVE) {
         struct vt_task *task = new_task(channel);
@@ -177,6 +177,7 @@ bool vt_channel_pass(struct vt_channel *channel)
             published = bytes_moved(channel);
         }
     }
+    channel->loop->taken += taken;
     vt_bump(&channel->stats.requests, taken);
     vscsi_store_relaxed(&channel->stats.outstanding, channel->in_flight);
     return taken > 0;

@@ -116,6 +116,8 @@ struct vt_loop {
     uint32_t scratch_made;
     struct vt_channel *active;
     struct vt_channel *dirty;
+    uint32_t taken;                     /* requests since answers were last sent */
+    uint32_t taken_before;              /* in the last pass */
     struct vt_channel **channels;
     uint32_t nr_channels;
     uint32_t tmfs_waiting;

@@ -172,22 +172,58 @@ static void cancel_aborted(struct vt_loop *loop)
     vt_disk_cancel(loop);
 }
 
-static bool serve_channels(struct vt_loop *loop)
+static struct vt_channel *pop_dirty(struct vt_loop *loop)
 {
-    bool any = false;
-    for (struct vt_channel *channel = loop->active; channel; channel = channel->next_active)
-        any |= vt_channel_pass(channel);
-    return any;
+    struct vt_channel *channel = loop->dirty;
+    loop->dirty = channel->next_dirty;
+    channel->dirty = false;
+    return channel;
 }
 
 void vt_loop_publish(struct vt_loop *loop)
 {
+    while (loop->dirty)
+        vt_channel_publish(pop_dirty(loop));
+}
+
+/* In the middle of a pass: no channel may leave the loop now. */
+static void answer(struct vt_loop *loop)
+{
+    struct vt_channel *leaving = NULL;
+    bio_flush(loop->engine);
+    reap(loop);
     while (loop->dirty) {
-        struct vt_channel *channel = loop->dirty;
-        loop->dirty = channel->next_dirty;
-        channel->dirty = false;
-        vt_channel_publish(channel);
+        struct vt_channel *channel = pop_dirty(loop);
+        if (atomic_load_explicit(&channel->state, memory_order_relaxed) == CHANNEL_STOPPING) {
+            channel->next_dirty = leaving;
+            leaving = channel;
+        } else {
+            vt_channel_publish(channel);
+        }
     }
+    while (leaving) {
+        struct vt_channel *channel = leaving;
+        leaving = channel->next_dirty;
+        vt_channel_mark_dirty(channel);
+    }
+}
+
+static bool serve_channels(struct vt_loop *loop)
+{
+    bool any = false;
+    uint32_t taken = 0;
+    loop->taken = 0;
+    for (struct vt_channel *channel = loop->active; channel; channel = channel->next_active) {
+        any |= vt_channel_pass(channel);
+        /* Many channels with little each are a batch as well: their initiators need not wait for the end of the pass. */
+        if (loop->taken >= loop->target->config.batch && channel->next_active) {
+            answer(loop);
+            taken += loop->taken;
+            loop->taken = 0;
+        }
+    }
+    loop->taken_before = taken + loop->taken;
+    return any;
 }
 
 static bool take_events(struct vt_loop *loop)

@@ -378,3 +378,19 @@ def test_while_io_wants_the_cpus_the_initiator_is_advised_to_sleep(two_cpus, mak
         os.write(writer, bytes(512))
         assert parse_rsp(channel.receive()).status == 0
         assert sring.advice == 0, "it goes before the last answer comes"
+
+
+def test_many_channels_are_answered_in_the_midst_of_a_pass_while_some_go(disk):
+    """More than a batch over all channels: answers go out between them, and a channel that stops leaves at the end."""
+    memory = disk.memory()
+    buffer = direct(memory.alloc(1) + 8, PAGE)
+    for turn in range(10):
+        channels = [disk.srp(memory) for _ in range(12)]
+        for channel in channels:
+            channel.send(*(srp_cmd(tag, read10(0, 1), in_=buffer) for tag in range(1, 9)))
+        going = channels[turn]
+        going.stop()
+        for channel in channels:
+            if channel is not going:
+                assert sorted(parse_rsp(channel.receive()).tag for _ in range(8)) == list(range(1, 9))
+                channel.stop()
