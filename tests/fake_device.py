@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A target device without rings for tests of commands: feeds CDBs to `execute` and looks at what comes back."""
 
+import gc
 import itertools
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,10 +67,16 @@ class FakeNexus:
     target_port_id: bytes = bytes(range(16))
 
 
+def _close(stores: Sequence[Store]) -> None:
+    for store in stores:
+        store.close()
+
+
 class FakeDevice(TargetDevice):
-    """Units by LUN, and the native core's part in plain dictionaries."""
+    """Units by LUN, and the native core's part in plain dictionaries. Stores are closed when nobody needs it any more."""
 
     target_port_id = bytes(range(16))
+    _numbers = itertools.count(1)
 
     def __init__(self, *luns: str, store: Store | None = None, state: Path | None = None) -> None:
         super().__init__()
@@ -101,6 +109,10 @@ class FakeDevice(TargetDevice):
             if state is not None:
                 unit.state = State(state / str(spec.lun))
             self.units[spec.lun] = unit
+        if store is None:
+            weakref.finalize(self, _close, [unit.store for unit in self.units.values()])
+        if next(self._numbers) % 50 == 0:
+            gc.collect()  # they stand in circles
         for index, unit in enumerate(self.units.values()):
             unit.index = index
             unit.start(self)

@@ -7,11 +7,11 @@ the oracle; knows nothing of sessions or stores.
 
 import mmap
 import os
-import select
 import threading
 from collections.abc import Callable
 
 import oracle_srp as oracle
+from readable import readable
 
 from initiator.native import ffi, lib
 from vscsi.native import lib as shared
@@ -106,8 +106,7 @@ class FakeTarget:
     def expect(self, timeout: float = 5) -> bytes:
         """The next request; waits for it."""
         while (iu := self.take()) is None:
-            readable, _, _ = select.select([self.ours], [], [], timeout)
-            assert readable, "no request came"
+            assert readable(self.ours, timeout), "no request came"
             shared.vscsi_event_drain_fd(self.ours)
         return iu
 
@@ -133,7 +132,7 @@ class FakeTarget:
                     if (iu := self.take()) is not None:
                         handler(iu)
                         continue
-                    select.select([self.ours], [], [], 0.05)
+                    readable(self.ours, 0.05)
                     shared.vscsi_event_drain_fd(self.ours)
             except BaseException as error:
                 self.failure = error

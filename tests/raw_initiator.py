@@ -8,12 +8,12 @@ Must not use the initiator package, nor the product's codecs.
 import fcntl
 import mmap
 import os
-import select
 import struct
 import time
 from pathlib import Path
 
 from raw_wire import RSPVALID, Rsp, parse_rsp, srp_cmd, tsk_mgmt
+from readable import readable
 
 from target.native import ffi, lib
 from vscsi.native import lib as vlib
@@ -136,7 +136,7 @@ class Channel:
                 return self.ready.pop(0)
             left = until - time.monotonic()
             assert left > 0, "no response"
-            if select.select([self.fd], [], [], left)[0]:
+            if readable(self.fd, left):
                 assert vlib.vscsi_event_drain_fd(self.fd) >= 0, "event channel closed"
 
     def receive_all(self) -> list[bytes]:
@@ -353,7 +353,7 @@ class Rig:
                 continue
             left = until - time.monotonic()
             assert left > 0, f"no event {type_}"
-            select.select([lib.vt_event_fd(self.t)], [], [], left)
+            readable(lib.vt_event_fd(self.t), left)
 
     def request(self, timeout: float = 5.0):
         """The next slow command."""
