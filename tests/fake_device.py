@@ -73,7 +73,7 @@ def _close(stores: Sequence[Store]) -> None:
 
 
 class FakeDevice(TargetDevice):
-    """Units by LUN, and the native core's part in plain dictionaries. Stores are closed when nobody needs it any more."""
+    """Units by LUN, and the native core's part in plain dictionaries. Its stores are closed when it is dropped."""
 
     target_port_id = bytes(range(16))
     _numbers = itertools.count(1)
