@@ -266,11 +266,12 @@ class Server:
 
     def _turn(self, timeout: float | None = None) -> None:
         """Waits for something to happen or to be due, at most so many seconds, and does what there is to do."""
-        unfinished, now = self.turns.take_unfinished(), time.monotonic()
+        now = time.monotonic()
         due = [function for deadline, function in self._timers if deadline <= now]
         self._timers = [timer for timer in self._timers if timer[0] > now]
         for function in due:
             function()
+        unfinished = self.turns.take_unfinished()
         for peer in self.peers:
             self.turns.watch(peer)
         deadlines = [self.listener.next_expiry, *(deadline for deadline, _ in self._timers)]

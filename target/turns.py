@@ -25,7 +25,7 @@ class Turns:
         self._unfinished: list[Peer] = []
 
     def take_unfinished(self) -> "list[Peer]":
-        """Those whose last turn was over before they were: they have another once everybody else has had one."""
+        """Those who were not finished with their last turn, or have rested: theirs comes after everybody else's."""
         unfinished, self._unfinished = self._unfinished, []
         return unfinished
 
@@ -67,11 +67,11 @@ class Turns:
         pause = peer.budget.spend(time.thread_time() - began)
         peer.resting = pause > 0 or peer.connection.waiting
         if pause:
-            self._later(pause, lambda: self.again(peer))
+            self._later(pause, lambda: self._unfinished.append(peer))
         elif peer.resting:
             self._unfinished.append(peer)
 
     def again(self, peer: "Peer") -> None:
-        """Its rest is over."""
+        """Its next turn, after a rest or after everybody else's."""
         peer.resting = False
         self.serve(peer)
