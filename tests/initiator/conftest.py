@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fake_server import FakeServer
 from fake_target import FakeTarget
+from programs import Restarting
 
 from initiator import Initiator
 
@@ -23,6 +24,14 @@ def fake() -> Iterator[Callable[..., FakeTarget]]:
     yield make
     for target in made:
         target.close()
+
+
+@pytest.fixture
+def restarting(tmp_path: Path) -> Iterator[Restarting]:
+    """A target in a process of its own, that can be killed and started anew."""
+    made = Restarting(tmp_path)
+    yield made
+    made.kill()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import socket
 import time
 
 import pytest
-from programs import Restarting
 from served import absorb, mode_page, mode_select
 
 from initiator import Backoff, CacheLost, Initiator, ScsiError
@@ -22,13 +21,6 @@ CHANGED = MODE_PARAMETERS_CHANGED.code & 0xFFFF
 POWER_ON, NEXUS_LOSS = 0x2900, 0x2907
 SAVED, DEFAULT = 3, 2
 WCE, SWP, D_SENSE = 4, 8, 4
-
-
-@pytest.fixture
-def restarting(tmp_path):
-    made = Restarting(tmp_path)
-    yield made
-    made.kill()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import threading
 import time
 
 import pytest
-from programs import Restarting
 
 from initiator import Backoff, CacheLost, Initiator, TransportError
 from initiator.errors import ConnectError
@@ -29,13 +28,6 @@ def until(predicate, what):
     while not predicate():
         assert time.monotonic() < end, what
         time.sleep(0.005)
-
-
-@pytest.fixture
-def restarting(tmp_path):
-    made = Restarting(tmp_path)
-    yield made
-    made.kill()
 
 
 @pytest.fixture

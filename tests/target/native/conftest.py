@@ -31,6 +31,16 @@ def rig(make_rig) -> Rig:
     return make_rig()
 
 
+@pytest.fixture(params=[1, 2], ids=["one loop", "two loops"])
+def two_nexuses(request, make_rig):
+    """Two nexuses on one LU, on one loop or on two."""
+    rig = make_rig(loops=request.param)
+    rig.lu(fd=rig.file())
+    rig.a = rig.srp(loop=0)
+    rig.b = rig.srp(loop=request.param - 1)
+    return rig
+
+
 # ---- range locks ----
 
 

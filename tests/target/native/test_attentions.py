@@ -13,14 +13,9 @@ from target.native import ffi, lib
 INQUIRY = b"\x12" + bytes(5)
 
 
-@pytest.fixture(params=[1, 2], ids=["one loop", "two loops"])
-def disk(request, make_rig):
-    """Two nexuses on one LU, on one loop or on two."""
-    rig = make_rig(loops=request.param)
-    rig.lu(fd=rig.file())
-    rig.a = rig.srp(loop=0)
-    rig.b = rig.srp(loop=request.param - 1)
-    return rig
+@pytest.fixture
+def disk(two_nexuses):
+    return two_nexuses
 
 
 def test_unit_attentions_come_in_order_one_at_a_time(disk):

@@ -31,14 +31,9 @@ INQUIRY = b"\x12" + bytes(5)
 ABORTED = (RSPVALID, b"\0\0\0\0")
 
 
-@pytest.fixture(params=[1, 2], ids=["one loop", "two loops"])
-def disk(request, make_rig):
-    """Two nexuses on one LU, on one loop or on two."""
-    rig = make_rig(loops=request.param)
-    rig.lu(fd=rig.file())
-    rig.a = rig.srp(loop=0)
-    rig.b = rig.srp(loop=request.param - 1)
-    return rig
+@pytest.fixture
+def disk(two_nexuses):
+    return two_nexuses
 
 
 def none_queued(rig) -> bool:
